@@ -1,0 +1,32 @@
+"""Random noise: the control that every attack is held against, as long as the attack and pointing nowhere."""
+
+import jax
+
+from jaxrec import norms, perturbations
+from jaxrec.norms import Norm
+from jaxrec.types import Attack, Scalar
+
+
+def attack(*, epsilon: Scalar, norm: Norm = norms.L2) -> Attack:
+    """Builds the control: each row of delta points in a uniformly random direction and has norm epsilon.
+
+    Args:
+        epsilon: The norm of each row. May be traced.
+        norm: In which it is measured. The direction is that of a uniform point of the ball.
+
+    Returns:
+        `(key, oracle, x) -> (delta, info)`, with the oracle's mask and box kept, which can make rows shorter. It asks
+        the oracle for nothing but what the final loss is.
+
+    Raises:
+        ValueError: If `epsilon` is negative or not finite.
+    """
+    perturbations.check_epsilon(epsilon)
+
+    def random_noise(key, oracle, x):
+        noise_key, loss_key = jax.random.split(key)
+        noise = perturbations.map_with_keys(lambda key, x: epsilon * norm.direction(norm.sample(key, x)), noise_key, x)
+        delta = perturbations.legal(oracle, x, perturbations.masked(oracle, noise))
+        return perturbations.outcome(loss_key, oracle, norm, x, delta, gradient_evaluations=0, queries=1)
+
+    return random_noise

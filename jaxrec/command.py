@@ -1,0 +1,136 @@
+"""The command line of an experiment: flags from a frozen dataclass (https://brentyi.github.io/tyro), one-line errors.
+
+Imports nothing heavy, so that `--help` is instant; an experiment imports jax and ours inside `main`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import tyro
+
+ConfigT = TypeVar("ConfigT")
+
+
+class Expected(NamedTuple):
+    """What a field must be: in words, and as a test of one value."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+POSITIVE = Expected("finite and > 0", lambda value: 0 < value < math.inf)
+NON_NEGATIVE = Expected("finite and >= 0", lambda value: 0 <= value < math.inf)
+
+
+def between(low: float, high: float) -> Expected:
+    """A number in [low, high]."""
+    return Expected(f"in [{low}, {high}]", lambda value: low <= value <= high)
+
+
+def check(config: Any, expected: Mapping[str, Expected]) -> None:
+    """Refuses a config whose named fields are not as expected; every element of a tuple is looked at, None is let pass.
+
+        command.check(config, {"epsilon": command.NON_NEGATIVE, "epochs": command.POSITIVE})
+
+    Raises:
+        InputError: Naming the flag, its value and what was expected.
+    """
+    for name, (words, holds) in expected.items():
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not holds(value):
+                from jaxrec import types  # imports jax, which only a refusal needs
+
+                raise types.InputError(f"Expected {_flag(name)} {words}, got {_flag(name)} {value}.")
+
+
+def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[str] | None = None) -> None:
+    """Reads a `config` from the command line and calls `main` with it.
+
+    Leaves with status 2 and one line on stderr when the arguments are wrong or `main` raises an InputError, with 130
+    when it is interrupted from the keyboard. `--help` shows the docstring of the module of `main`, and every flag with
+    the comment at its line and its default.
+
+    Args:
+        main: Does the work; imports what is heavy.
+        config: A frozen dataclass whose fields become the flags.
+        args: The arguments; those of the process by default.
+    """
+    parsed = _parse(config, sys.argv[1:] if args is None else args, sys.modules[main.__module__].__doc__)
+    try:
+        main(parsed)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except ValueError as error:
+        types = sys.modules.get("jaxrec.types")  # not imported: then no InputError can have been raised
+        if types is None or not isinstance(error, types.InputError):
+            raise
+        _leave(str(error), 2)
+
+
+def _parse(config: type[ConfigT], args: Sequence[str], description: str | None) -> ConfigT:
+    """The config that `args` spell; tyro's boxes are made into one line."""
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            parsed, unknown = tyro.cli(
+                config,
+                prog=_prog(),
+                description=description,
+                args=args,
+                return_unknown_args=True,
+                use_underscores=False,
+            )
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        _leave(_one_line(stderr.getvalue()), 2)
+    if unknown:
+        _leave(_unknown_argument(unknown[0], config), 2)
+    return parsed
+
+
+def _one_line(box: str) -> str:
+    """A box of tyro's as one line: what is wrong and, where it shows the argument, how that is written."""
+    content = re.sub(r"\A.*\n( -+ *\n)?", "", box)  # without the title: in the border, or above a rule if not in UTF-8
+    parts = [
+        [line.strip(" │") for line in part.splitlines() if line.strip(" │") and not line.startswith("╰")]
+        for part in re.split(r"^[ │]+[─-]{3,}[ │]*$", content, flags=re.MULTILINE)
+    ]
+    message = " ".join(parts[0] or box.split()).rstrip(".")
+    message = re.sub(r"\.\s+Got errors:.*", "", message)  # of a union, what each of its types had against the value
+    shown = next((part[1] for part in parts[1:] if part and part[0] == "Argument helptext:"), None)
+    return f"{message}; expected {shown}." if shown else f"{message}."
+
+
+def _unknown_argument(argument: str, config: type) -> str:
+    """What to say of an argument that no field has."""
+    flags = [_flag(name) for name in getattr(config, "__dataclass_fields__", {})]
+    near = difflib.get_close_matches(argument.partition("=")[0].replace("_", "-"), flags, n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help lists those that are."
+    return f"{argument} is not an argument of {_prog()}; {hint}"
+
+
+def _flag(name: str) -> str:
+    """The flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _prog() -> str:
+    """The command as it is typed."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return sys.argv[0] if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    """One line on stderr, and out."""
+    print(" ".join(message.splitlines()), file=sys.stderr, flush=True)
+    sys.exit(status)

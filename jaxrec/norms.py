@@ -1,0 +1,126 @@
+"""Balls for perturbations, row by row: L2, LINF and L1.
+
+A row is one entry of an array's leading axis (a user's embedding, an item's features, an image); everything after that
+axis is one vector. An attack moves each row inside its own ball, and these four functions are all it needs to know.
+
+The projection on the L1 ball follows Duchi, Shalev-Shwartz, Singer and Chandra, "Efficient Projections onto the
+l1-Ball for Learning in High Dimensions", ICML 2008, figure 1.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrec.types import Array, Key, Scalar
+
+
+class Norm(NamedTuple):
+    """A norm of rows.
+
+    Attributes:
+        name: As it stands in a record.
+        size: x [N, ...] -> [N], the norm of each row.
+        steepest: grad [N, ...] -> like grad, the row of size 1 with the largest inner product with grad; a zero row
+            stays zero.
+        project: (x [N, ...], radius) -> like x, the nearest point (in Euclidean distance) of the ball of that radius.
+        sample: (key, x [N, ...]) -> like x, each row uniform in the ball of radius 1.
+    """
+
+    name: str
+    size: Callable[[Array], Array]
+    steepest: Callable[[Array], Array]
+    project: Callable[[Array, Scalar], Array]
+    sample: Callable[[Key, Array], Array]
+
+    def direction(self, x: Array) -> Array:
+        """Each row of x scaled to size 1; a zero row stays zero."""
+        return _divide(x, self.size(x))
+
+
+def _rows(x: Array) -> Array:
+    """x as [N, M]: one vector a row."""
+    return x.reshape(x.shape[0], -1)
+
+
+def _like_rows(values: Array, x: Array) -> Array:
+    """values [N] with as many trailing axes of length 1 as x has."""
+    return values.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _divide(x: Array, size: Array) -> Array:
+    """Each row over its size; zero where the size is zero."""
+    return x * _like_rows(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), x)
+
+
+def _radial(key: Key, direction: Array) -> Array:
+    """Rows on the unit sphere of a norm, drawn inward so that they are uniform in the ball."""
+    dimensions = _rows(direction).shape[1]
+    radius = jax.random.uniform(key, direction.shape[:1], direction.dtype) ** (1 / dimensions)
+    return direction * _like_rows(radius, direction)
+
+
+def _l2_size(x: Array) -> Array:
+    # Scaled by the largest entry, because the squares of gradients near 1e-23 are zero in float32.
+    largest = _linf_size(x)
+    return largest * jnp.sqrt(jnp.sum(jnp.square(_rows(_divide(x, largest))), axis=1))
+
+
+def _l2_steepest(grad: Array) -> Array:
+    return _divide(grad, _l2_size(grad))
+
+
+def _l2_project(x: Array, radius: Scalar) -> Array:
+    size = _l2_size(x)
+    return jnp.where(_like_rows(size <= radius, x), x, _divide(x, size) * radius)
+
+
+def _l2_sample(key: Key, x: Array) -> Array:
+    normal_key, radius_key = jax.random.split(key)
+    return _radial(radius_key, _l2_steepest(jax.random.normal(normal_key, x.shape, x.dtype)))
+
+
+def _linf_size(x: Array) -> Array:
+    return jnp.max(jnp.abs(_rows(x)), axis=1)
+
+
+def _linf_project(x: Array, radius: Scalar) -> Array:
+    return jnp.clip(x, -radius, radius)
+
+
+def _linf_sample(key: Key, x: Array) -> Array:
+    return jax.random.uniform(key, x.shape, x.dtype, -1, 1)
+
+
+def _l1_size(x: Array) -> Array:
+    return jnp.sum(jnp.abs(_rows(x)), axis=1)
+
+
+def _l1_steepest(grad: Array) -> Array:
+    rows = _rows(grad)
+    largest = jax.nn.one_hot(jnp.argmax(jnp.abs(rows), axis=1), rows.shape[1], dtype=rows.dtype)
+    return (largest * jnp.sign(rows)).reshape(grad.shape)
+
+
+def _l1_project(x: Array, radius: Scalar) -> Array:
+    rows = _rows(x)
+    descending = -jnp.sort(-jnp.abs(rows), axis=1)
+    excess = jnp.cumsum(descending, axis=1) - radius
+    count = jnp.arange(1, rows.shape[1] + 1, dtype=rows.dtype)[None]
+    support = jnp.maximum(jnp.sum(descending * count > excess, axis=1, keepdims=True), 1)
+    threshold = jnp.take_along_axis(excess, support - 1, axis=1) / support
+    inside = _like_rows(_l1_size(x) <= radius, rows)
+    shrunk = jnp.sign(rows) * jnp.maximum(jnp.abs(rows) - threshold, 0)
+    return jnp.where(inside, rows, shrunk).reshape(x.shape)
+
+
+def _l1_sample(key: Key, x: Array) -> Array:
+    laplace_key, radius_key = jax.random.split(key)
+    laplace = jax.random.laplace(laplace_key, x.shape, x.dtype)
+    return _radial(radius_key, _divide(laplace, _l1_size(laplace)))
+
+
+L2 = Norm("L2", _l2_size, _l2_steepest, _l2_project, _l2_sample)
+LINF = Norm("LINF", _linf_size, jnp.sign, _linf_project, _linf_sample)
+L1 = Norm("L1", _l1_size, _l1_steepest, _l1_project, _l1_sample)

@@ -1,0 +1,155 @@
+"""The order of training examples, and their negative items.
+
+The order is made on the host, as a pure function of (seed, epoch): a resumed run needs two integers. Negatives are
+drawn on the device. Which examples share a batch matters here more than elsewhere, because examples that share a user
+share the adversary's perturbation of that user: *the sampler is part of an adversarial method*.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec.types import Array, Interactions, Key
+
+BUFFER_SIZE = 5120  # triples; ten batches of 512
+
+
+def shuffled(train: Interactions, *, seed: int, epoch: int) -> np.ndarray:
+    """All rows of `train` in a uniformly random order: the batches of He et al., SIGIR 2018. int64 [N]."""
+    return np.random.default_rng((seed, epoch)).permutation(len(train))
+
+
+def user_blocked(train: Interactions, *, seed: int, epoch: int, buffer_size: int = BUFFER_SIZE) -> np.ndarray:
+    """The rows of one user after another (users in random order), through a shuffle buffer. int64 [N].
+
+    The buffer holds `buffer_size` rows; each row given out is a random one of them, and the next row takes its place,
+    as in common input pipelines. A batch then has far fewer distinct users than a shuffled one.
+
+    Raises:
+        ValueError: If `buffer_size < 1`.
+    """
+    if buffer_size < 1:
+        raise ValueError(f"Expected buffer_size >= 1, got buffer_size={buffer_size}.")
+    rng = np.random.default_rng((seed, epoch))
+    turn = rng.permutation(train.num_users)
+    rows = np.argsort(turn[train.users], kind="stable")
+    return rows[_through_buffer(rng, len(rows), min(buffer_size, max(len(rows), 1)))]
+
+
+def _through_buffer(rng: np.random.Generator, num: int, size: int) -> np.ndarray:
+    """The order in which a shuffle buffer of `size` places gives out 0, 1, ..., num - 1."""
+    place = rng.integers(size, size=num - size)  # the place emptied, and refilled by element size + t, at time t
+    by_place = np.argsort(place, kind="stable")
+    refilled_by = size + by_place
+    same = place[by_place[1:]] == place[by_place[:-1]]
+    out = np.empty(num, np.int64)
+    first = np.r_[True, ~same] if len(place) else np.zeros(0, bool)
+    out[by_place[first]] = place[by_place[first]]
+    out[by_place[1:][same]] = refilled_by[:-1][same]
+    last = np.r_[~same, True] if len(place) else np.zeros(0, bool)
+    left = np.arange(size)
+    left[place[by_place[last]]] = refilled_by[last]
+    out[num - size :] = rng.permutation(left)
+    return out
+
+
+SAMPLERS = {"shuffled": shuffled, "user_blocked": user_blocked}
+
+
+def batches(
+    train: Interactions, order: np.ndarray, *, batch_size: int, first: int, num: int, padded_size: int | None = None
+) -> dict[str, np.ndarray]:
+    """Batches `first` to `first + num - 1` of an epoch, stacked for a scan.
+
+    Args:
+        order: Rows of `train`, from a sampler.
+        batch_size: Examples a batch, B. The epoch's last batch has those that are left.
+        padded_size: Length of the arrays, P >= B, by default B.
+
+    Returns:
+        `users`, `pos` int32 [num, P] and `where` bool [num, P]; where it is false, the ids are 0 and do not count.
+    """
+    size = batch_size if padded_size is None else padded_size
+    where = np.zeros((num, size), bool)
+    rows = order[first * batch_size : (first + num) * batch_size]
+    filled = np.arange(num * batch_size).reshape(num, batch_size) < len(rows)
+    where[:, :batch_size] = filled
+    users, pos = np.zeros((num, size), np.int32), np.zeros((num, size), np.int32)
+    users[where], pos[where] = train.users[rows], train.items[rows]
+    return {"users": users, "pos": pos, "where": where}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """Each user's training items, in the form that a uniform unseen item can be looked up in.
+
+    Attributes:
+        starts: int32 [U + 1], where each user's stretch of `gaps` begins.
+        gaps: int32 [N], for the j-th of a user's items in ascending order, item - j: how many *unseen* items are
+            smaller. Ascending within a user.
+        num_items: I.
+        depth: Bisections that find a place in the longest stretch.
+    """
+
+    starts: Array
+    gaps: Array
+    num_items: int = dataclasses.field(metadata={"static": True})
+    depth: int = dataclasses.field(metadata={"static": True})
+
+
+def with_unseen_items(train: Interactions) -> Interactions:
+    """`train` without the users who have seen every item, who have no negative."""
+    pairs = np.unique(train.users.astype(np.int64) * train.num_items + train.items)
+    counts = np.bincount(pairs // train.num_items, minlength=train.num_users)
+    full = counts[train.users] == train.num_items
+    return train.take(~full) if full.any() else train
+
+
+def seen(train: Interactions) -> Seen:
+    """Sorts the training items of each user, once; a repeated pair counts once."""
+    pairs = np.unique(train.users.astype(np.int64) * train.num_items + train.items)
+    users, items = np.divmod(pairs, train.num_items)
+    counts = np.bincount(users, minlength=train.num_users)
+    starts = np.r_[0, np.cumsum(counts)]
+    gaps = items - (np.arange(len(pairs)) - starts[users])
+    return Seen(
+        starts=jnp.asarray(starts, jnp.int32),
+        gaps=jnp.asarray(gaps, jnp.int32),
+        num_items=train.num_items,
+        depth=int(counts.max(initial=0)).bit_length(),
+    )
+
+
+def negatives(key: Key, users: Array, seen: Seen, *, index: Array | int = 0, count: int = 1) -> Array:
+    """One uniformly random item for each user that is not among the user's training items.
+
+    The r-th unseen item is r plus the number of seen items below it, which a bisection of `gaps` finds: one random
+    number an example, no rejection, and no [U, I] mask.
+
+    Args:
+        key: Consumed.
+        users: int32 [B], this device's part of the global batch.
+        index, count: Which of `count` devices this is. The numbers of the global batch are drawn on every device and
+            each takes its part, so that the negatives do not depend on the number of devices.
+
+    Returns:
+        int32 [B]. For a user who has seen every item the last item (leave such users out of training). The bias of
+        taking 32 random bits modulo the number of unseen items is below I / 2^32.
+    """
+    bits = jax.random.bits(key, (count * users.shape[0],), jnp.uint32)
+    bits = jax.lax.dynamic_slice_in_dim(bits, index * users.shape[0], users.shape[0])
+    start, end = seen.starts[users], seen.starts[users + 1]
+    unseen = seen.num_items - (end - start)
+    target = (bits % jnp.maximum(unseen, 1).astype(jnp.uint32)).astype(jnp.int32)
+
+    def bisect(_, bounds):
+        low, high = bounds
+        middle = (low + high) // 2
+        go_right = (low < high) & (seen.gaps[jnp.minimum(middle, seen.gaps.shape[0] - 1)] <= target)
+        return jnp.where(go_right, middle + 1, low), jnp.where(go_right, high, jnp.minimum(middle, high))
+
+    below, _ = jax.lax.fori_loop(0, seen.depth, bisect, (start, end))
+    return jnp.minimum(target + below - start, seen.num_items - 1)

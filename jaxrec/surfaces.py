@@ -1,0 +1,46 @@
+"""The part of the parameters that an adversary perturbs, and the units in which it is measured."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrec.types import PyTree, Surface
+
+
+def tables(*names: str) -> Surface:
+    """The named embedding tables: `tables("user", "item")`, or one of them alone.
+
+    `get(params)` is `{name: [rows, D]}`; `put(params, x)` puts such a dict in their place.
+
+    Raises:
+        ValueError: If no name is given. A name the parameters lack raises a KeyError when it is used.
+    """
+    if not names:
+        raise ValueError('Expected the name of at least one table, such as tables("user", "item").')
+    return Surface(
+        get=lambda params: {name: params["tables"][name] for name in names},
+        put=lambda params, x: {**params, "tables": {**params["tables"], **x}},
+    )
+
+
+def scaled(surface: Surface, scales: PyTree) -> Surface:
+    """The same part in other units: each array of `surface` is divided by its entry of `scales`.
+
+    With `row_scales` the units are relative: an attack with epsilon .1 moves each row by at most a tenth of its table's
+    mean row norm. Dot products do not change when one table is multiplied by a number and the other divided by it, and
+    neither does what a relative epsilon allows. For other changes of basis bring the parameters to the canonical gauge
+    first (`Model.canonical`).
+    """
+    return Surface(
+        get=lambda params: jax.tree.map(lambda x, scale: x / scale, surface.get(params), scales),
+        put=lambda params, x: surface.put(params, jax.tree.map(lambda x, scale: x * scale, x, scales)),
+    )
+
+
+def row_scales(x: PyTree) -> PyTree:
+    """The mean L2 norm of the rows of each array in x; 1 for an array of zeros."""
+
+    def scale(array):
+        mean = jnp.mean(jnp.linalg.norm(array.reshape(array.shape[0], -1), axis=1))
+        return jnp.where(mean > 0, mean, 1)
+
+    return jax.tree.map(scale, x)

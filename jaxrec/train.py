@@ -1,0 +1,194 @@
+"""Training: a pure step, a scan over many of them, and the devices they run on (the loop around them: `loop.fit`).
+
+`parallel` is the only place that knows devices. Losses and gradients are sums over the global batch, so the `reduce`
+seam is the identity on one device and a `psum` on several, and the tables come out the same.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxrec import rows, sampling
+from jaxrec.types import Array, InputError, Key, Metrics, Objective, Params, PyTree, Reduce
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step changes.
+
+    Attributes:
+        trained: {"tables", "weights"}, the differentiated part of params.
+        opt_state: Optax's.
+        step: int32 [], steps taken.
+        key: The run's key; a step's own is `fold_in(key, step)`.
+    """
+
+    trained: PyTree
+    opt_state: PyTree
+    step: Array
+    key: Key
+
+
+class Devices(NamedTuple):
+    """What a step may know of the devices it runs on: `reduce` sums over them, `gather` concatenates, and this one is
+    number `index()` of `count`.
+    """
+
+    reduce: Reduce
+    gather: Callable[[Array], Array]
+    index: Callable[[], Array | int]
+    count: int
+
+
+ALONE = Devices(reduce=lambda tree: tree, gather=lambda x: x, index=lambda: 0, count=1)
+Step = Callable[[TrainState, PyTree, dict[str, Array], Key], tuple[TrainState, Metrics]]
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+    """The state before the first step. It holds copies of the tables: the steps donate their buffers."""
+    trained = jax.tree.map(jnp.copy, {"tables": params["tables"], "weights": params["weights"]})
+    return TrainState(trained=trained, opt_state=optimizer.init(trained), step=jnp.int32(0), key=key)
+
+
+def make_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    reads: rows.Reads | None = None,
+    devices: Devices = ALONE,
+) -> Step:
+    """Builds one training step.
+
+    Args:
+        objective: What to minimise; its loss is this device's part of a sum over the global batch.
+        optimizer: Optax's. Where a row with gradient zero would stay still (SGD, Adagrad: `rows.separable`), the step
+            works on the touched rows alone, with the same result; otherwise on whole tables.
+        reads: `Model.reads`; None makes every step dense.
+        devices: `ALONE`, or what `parallel` hands in.
+
+    Returns:
+        `(state, given, batch, key) -> (state, metrics)`, metrics summed over the global batch.
+    """
+    reads = reads if reads is not None and rows.separable(optimizer) else {}
+
+    def step(state, given, batch, key):
+        plan, batch = rows.compact(state.trained["tables"], batch, reads, devices.gather)
+        tables = rows.tables_of(optimizer, state.trained, state.opt_state)
+        full = (state.trained, state.opt_state)
+        trained, opt_state = rows.take(full, tables, plan)
+
+        def loss(trained):
+            return objective({**trained, "given": given}, batch, key, devices.reduce)
+
+        grads, metrics = jax.grad(loss, has_aux=True)(trained)
+        updates, opt_state = optimizer.update(devices.reduce(grads), opt_state, trained)
+        trained = optax.apply_updates(trained, updates)
+        trained, opt_state = rows.write_back(full, (trained, opt_state), tables, plan)
+        state = TrainState(trained=trained, opt_state=opt_state, step=state.step + 1, key=state.key)
+        return state, devices.reduce(metrics)
+
+    return step
+
+
+class Trainer(NamedTuple):
+    """A compiled scan over steps, on one device or several.
+
+    Attributes:
+        put: state -> the state on the devices; what it is given stays valid.
+        run: (state, given, seen, batches) -> (state, metrics [S]); batches are host arrays [S, B]. The state it is
+            given is donated.
+        get: state -> the state as one host copy, whatever the number of devices.
+        count: Number of devices; the batch's length must be a multiple of it.
+    """
+
+    put: Callable[[TrainState], TrainState]
+    run: Callable[[TrainState, PyTree, sampling.Seen, dict[str, np.ndarray]], tuple[TrainState, Metrics]]
+    get: Callable[[TrainState], TrainState]
+    count: int
+
+
+def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Trainer:
+    """Builds the driver of a step: `jax.jit` on one device, `jax.pmap` over several, the same result up to rounding.
+
+    Args:
+        make: devices -> step, such as `lambda devices: make_step(objective, optimizer, devices=devices)`.
+        num_devices: Of all processes together, when `jax.distributed` is initialised: then each process must call with
+            the same batches, and takes its own part of them.
+
+    Raises:
+        InputError: If there are fewer devices.
+    """
+    if not 1 <= num_devices <= jax.device_count():
+        raise InputError(f"Expected devices between 1 and {jax.device_count()}, got {num_devices}.")
+    if num_devices == 1:
+        scan = jax.jit(functools.partial(_scan, make(ALONE), ALONE), donate_argnums=0)
+        copy = functools.partial(jax.tree.map, jnp.copy)
+        return Trainer(put=copy, run=scan, get=jax.device_get, count=1)
+
+    devices = Devices(
+        reduce=lambda tree: jax.lax.psum(tree, "data"),
+        gather=lambda x: jax.lax.all_gather(x, "data", tiled=True),
+        index=lambda: jax.lax.axis_index("data"),
+        count=num_devices,
+    )
+
+    local = [device for device in jax.devices()[:num_devices] if device.process_index == jax.process_index()]
+    first = next(i for i, device in enumerate(jax.devices()) if device == local[0])
+    scan = jax.pmap(
+        functools.partial(_scan, make(devices), devices),
+        axis_name="data",
+        in_axes=(0, None, None, 0),
+        donate_argnums=0,
+        devices=jax.devices()[:num_devices],
+    )
+
+    def run(state, given, seen, batches):
+        def shard(x):  # [S, B] -> this process's [devices, S, B / count]
+            if x.shape[1] % num_devices:
+                raise ValueError(f"Expected a batch that {num_devices} devices divide, got {x.shape[1]} examples.")
+            parts = x.reshape(x.shape[0], num_devices, -1, *x.shape[2:]).swapaxes(0, 1)
+            return np.ascontiguousarray(parts[first : first + len(local)])
+
+        state, metrics = scan(state, given, seen, {name: shard(x) for name, x in batches.items()})
+        return state, _first(metrics)
+
+    def put(state):  # by way of the host: donating a replica must not delete the caller's buffer
+        def replicate(x):
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(replicate(jax.random.key_data(x)))
+            return np.broadcast_to(np.asarray(x), (len(local), *x.shape))
+
+        return jax.tree.map(replicate, state)
+
+    return Trainer(put=put, run=run, get=lambda state: jax.device_get(_first(state)), count=num_devices)
+
+
+def _first(tree: PyTree) -> PyTree:
+    """The first replica that lies here of each array (indexing the whole would be a slow gather over devices)."""
+
+    def read(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(read(jax.random.key_data(x)))
+        return x.addressable_shards[0].data[0]
+
+    return jax.tree.map(read, tree)
+
+
+def _scan(
+    step: Step, devices: Devices, state: TrainState, given: PyTree, seen: sampling.Seen, batches: dict[str, Array]
+) -> tuple[TrainState, Metrics]:
+    """Steps over batches [S, B], each with negatives drawn from the step's own key."""
+
+    def one(state, batch):
+        negatives_key, step_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        neg = sampling.negatives(negatives_key, batch["users"], seen, index=devices.index(), count=devices.count)
+        return step(state, given, {**batch, "neg": neg}, step_key)
+
+    return jax.lax.scan(one, state, batches)

@@ -1,0 +1,172 @@
+"""The shapes every part of jaxrec takes: data, models, oracles, attacks and objectives.
+
+Axes in annotations: `B` batch, `U` users, `I` items, `D` dimension, `N` independently perturbed units, `K` cutoff.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array  # a typed PRNG key, from `jax.random.key`
+Scalar = float | jax.Array  # a hyperparameter that may be traced
+PyTree = Any
+Params = dict[str, Any]  # {"tables": {name: [rows, D]}, "weights": tree, "given": tree}
+Metrics = dict[str, Any]
+Reduce = Callable[[PyTree], PyTree]  # sums a tree over the devices; the identity on one
+
+
+class InputError(ValueError):
+    """Bad input from a user: its message says all they need, and a command prints it alone and exits with status 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """Who touched what: columns of equal length, checked once, here, on the host.
+
+    Attributes:
+        users: int32 [N], each in [0, num_users).
+        items: int32 [N], each in [0, num_items).
+        num_users: Rows of the user table; users without an interaction are allowed.
+        num_items: Rows of the item table.
+        ratings: float32 [N], finite; None for implicit feedback.
+        timestamps: int64 [N], seconds since 1970; None when unknown.
+        user_ids: [num_users], the ids of the file; None when they are 0, 1, 2, ...
+        item_ids: [num_items], likewise.
+
+    Raises:
+        ValueError: If the columns differ in length, or an id lies outside its range, or a rating is not finite.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    num_users: int
+    num_items: int
+    ratings: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
+    user_ids: np.ndarray | None = None
+    item_ids: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("users", np.int32), ("items", np.int32), ("ratings", np.float32), ("timestamps", np.int64)):
+            column = getattr(self, name)
+            if column is None:
+                continue
+            if column.shape != self.users.shape or column.dtype != kind:
+                raise ValueError(
+                    f"Expected {name} of shape {self.users.shape} and type {np.dtype(kind)}, "
+                    f"got {column.shape} and {column.dtype}."
+                )
+        check_ids(self.users, self.num_users, "users")
+        check_ids(self.items, self.num_items, "items")
+        if self.ratings is not None and not np.isfinite(self.ratings).all():
+            raise ValueError(f"Expected finite ratings, got {int((~np.isfinite(self.ratings)).sum())} that are not.")
+        for name, ids, num in (
+            ("user_ids", self.user_ids, self.num_users),
+            ("item_ids", self.item_ids, self.num_items),
+        ):
+            if ids is not None and len(ids) != num:
+                raise ValueError(f"Expected {num} {name}, got {len(ids)}.")
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """The interactions at `rows` (indices or a mask), of the same users and items."""
+        pick = lambda column: None if column is None else column[rows]
+        return dataclasses.replace(
+            self,
+            users=self.users[rows],
+            items=self.items[rows],
+            ratings=pick(self.ratings),
+            timestamps=pick(self.timestamps),
+        )
+
+
+def check_ids(ids: np.ndarray, num: int, name: str) -> None:
+    """Raises a ValueError unless every id lies in [0, num): JAX clamps a wrong one in silence."""
+    if len(ids) and not (ids.min() >= 0 and ids.max() < num):
+        wrong = int(np.flatnonzero((ids < 0) | (ids >= num))[0])
+        raise ValueError(f"Expected {name} in [0, {num}), got {int(ids.reshape(-1)[wrong])} at position {wrong}.")
+
+
+class Split(NamedTuple):
+    """Training interactions and what is held out of them.
+
+    `negatives` is int32 [U, M] when a protocol lists the items that a held-out one is ranked against, -1 where a
+    place is empty; None means all unseen items.
+    """
+
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+    negatives: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A recommender as pure functions. It hashes by identity: build it once, and jitted functions that take it as a
+    static argument compile once.
+
+    Attributes:
+        init: key -> params.
+        score: (params, users [...], items [...]) -> [...], users and items broadcast against each other.
+        score_all: (params, users [B]) -> [B, I].
+        reads: {table: names of the batch's columns that hold its row ids}, when training reads those rows alone; None
+            when it reads every row (graphs, full softmax).
+        canonical: params -> params with the same scores in the gauge that relative budgets are stated in; None where
+            the model has no such symmetry.
+    """
+
+    init: Callable[[Key], Params]
+    score: Callable[[Params, Array, Array], Array]
+    score_all: Callable[[Params, Array], Array]
+    reads: Mapping[str, tuple[str, ...]] | None = None
+    canonical: Callable[[Params], Params] | None = None
+
+
+class Oracle(NamedTuple):
+    """What an adversary may ask about the array (or tree of arrays) `x` that it perturbs: the threat model.
+
+    Attributes:
+        losses: (key, x) -> [N], the losses it wants to raise, one for each independently perturbed unit (images: N;
+            tables that all users share: 1).
+        grad: (key, x) -> a tree like x, the gradient of the losses' sum, reduced over devices; None if it has none.
+        scores: (key, x) -> [N, C], logits or item scores; None if they are hidden.
+        labels: [N], what is true; None if there are no classes.
+        where: Tree like x of what may be touched (1) and what may not (0); None for everything.
+        box: (low, high), the legal values of x; None for all.
+    """
+
+    losses: Callable[[Key, PyTree], Array]
+    grad: Callable[[Key, PyTree], PyTree] | None = None
+    scores: Callable[[Key, PyTree], Array] | None = None
+    labels: Array | None = None
+    where: PyTree | None = None
+    box: tuple[Scalar, Scalar] | None = None
+
+
+class Attack(Protocol):
+    """`(key, oracle, x) -> (delta, info)`: a perturbation like x, and what the attack did."""
+
+    def __call__(self, key: Key, oracle: Oracle, x: PyTree) -> tuple[PyTree, Metrics]: ...
+
+
+class Surface(NamedTuple):
+    """The part of params an adversary perturbs: `get(params) -> x` and `put(params, x) -> params`."""
+
+    get: Callable[[Params], PyTree]
+    put: Callable[[Params, PyTree], Params]
+
+
+class Objective(Protocol):
+    """`(params, batch, key, reduce) -> (loss [], metrics)`: this device's part of a sum over the global batch."""
+
+    def __call__(
+        self, params: Params, batch: Mapping[str, Array], key: Key, reduce: Reduce
+    ) -> tuple[Array, Metrics]: ...

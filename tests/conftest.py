@@ -1,0 +1,41 @@
+"""What every test runs under, set before anything imports JAX: four CPU devices, checked types, a compilation cache."""
+
+import os
+import pathlib
+import typing
+
+import jaxtyping
+import pytest
+
+# In the environment, so that the processes which a test starts have them too.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+# Steps queued on four devices can starve a pool of four threads, XLA's choice on few cores: all wait in an all-reduce.
+os.environ["NPROC"] = "8"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path(__file__).parents[1] / ".jax_cache")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+# As for pyright, an int is a float.
+jaxtyping.install_import_hook("jaxrec", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+from jaxrec import types  # noqa: E402  after the hook and the environment that it imports JAX under
+
+for protocol in (types.Attack, types.Objective):
+    typing.runtime_checkable(protocol)  # beartype asks isinstance
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets a cache entry that another process is writing, or was killed at, be what JAX takes it for: a miss."""
+    warning = "Error (reading|writing) persistent compilation cache entry"
+    config.addinivalue_line("filterwarnings", f"ignore:{warning}:UserWarning")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The folder of data sets, `$JAXREC_DATA`."""
+    folder = os.environ.get("JAXREC_DATA")
+    if not folder:
+        pytest.skip("JAXREC_DATA, the folder of data sets, is not set")
+    return pathlib.Path(folder)
