@@ -14,12 +14,13 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jaxrec import command, cpu
+from jaxrec import command, runtime
 
 if TYPE_CHECKING:
     import numpy as np
 
     from benchmarks import timing
+    from jaxrec.types import Array, Objective, Params, PyTree
 
 EPSILON = 0.5
 
@@ -45,7 +46,7 @@ class Config:
 def main(config: Config) -> None:
     sizes = ("users", "items", "pairs", "dimension", "batch_sizes", "piece_size", "num_steps", "num_steps_all")
     command.check(config, dict.fromkeys((*sizes, "threads", "repeats", "repeats_all"), command.POSITIVE))
-    cpu.prepare()
+    runtime.prepare()
 
     import numpy as np
 
@@ -78,6 +79,7 @@ def jaxrec_contestants(
     """`pgd.attack`: on the rows that the batch touches, and with its gradient summed in pieces."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
     from benchmarks import timing
     from jaxrec import objectives, oracles, rows, surfaces
@@ -91,7 +93,7 @@ def jaxrec_contestants(
     surface, attack = surfaces.tables("user", "item"), pgd.attack(epsilon=EPSILON, num_steps=num_steps)
     key = jax.random.key(config.seed)
 
-    def perturbed(loss: types.Objective, params: types.Params, batch: dict[str, jax.Array]) -> types.PyTree:
+    def perturbed(loss: Objective, params: Params, batch: dict[str, Array]) -> PyTree:
         oracle = oracles.white_box(lambda key, x: loss(surface.put(params, x), batch, key, lambda tree: tree)[0][None])
         x = surface.get(params)
         delta, _ = attack(key, oracle, x)
@@ -99,17 +101,17 @@ def jaxrec_contestants(
 
     whole = objectives.pairwise(model=model)
 
-    def on_touched_rows(params: types.Params, batch: dict[str, jax.Array]) -> types.PyTree:
+    def on_touched_rows(params: Params, batch: dict[str, Array]) -> PyTree:
         full = surface.get(params)
         plan, local = rows.compact(full, batch, model.reads or {}, lambda ids: ids)
         names = sorted(full)  # a tree's leaves are in the order of its keys
         small = perturbed(whole, surface.put(params, rows.take(full, names, plan)), local)
         return rows.write_back(full, small, names, plan)
 
-    def in_pieces(params: types.Params, batch: dict[str, jax.Array]) -> types.PyTree:
+    def in_pieces(params: Params, batch: dict[str, Array]) -> PyTree:
         return perturbed(rows.in_pieces(whole, reads=model.reads or {}, size=config.piece_size), params, batch)
 
-    def contestant(setting: str, perturb: Callable) -> timing.Contestant:
+    def contestant(setting: str, perturb: Callable[[Params, dict[str, Array]], PyTree]) -> timing.Contestant:
         compiled = jax.jit(perturb)
         run = lambda: jax.block_until_ready(compiled(params, columns))
         return timing.Contestant("jaxrec", setting, run, len(batch[0]) * num_steps)

@@ -79,8 +79,8 @@ def drawn(*, num_users: int, num_items: int, num_pairs: int, seed: int) -> Work:
     activity = rng.lognormal(sigma=0.9, size=(num_users, 1)).astype(np.float32)
     popularity = rng.lognormal(sigma=1.3, size=num_items).astype(np.float32)
     arrival = rng.standard_exponential((num_users, num_items), dtype=np.float32) / (activity * popularity)
-    # Each user's last arrival never comes, so that they have a negative and a target.
-    arrival[np.arange(num_users), arrival.argmax(axis=1)] = np.inf
+    # Each user's last item arrives after all others' items, so that everyone has a negative and a target.
+    arrival[np.arange(num_users), arrival.argmax(axis=1)] = np.finfo(np.float32).max
     first = np.sort(np.argpartition(arrival, num_pairs - 1, axis=None)[:num_pairs])
     users, items = np.divmod(first, num_items)
     train = Interactions(users.astype(np.int32), items.astype(np.int32), num_users, num_items)

@@ -15,11 +15,11 @@ import itertools
 import pathlib
 from typing import TYPE_CHECKING
 
-from jaxrec import command, cpu
+from jaxrec import command, runtime
 
 if TYPE_CHECKING:
     from benchmarks import interactions, timing
-    from jaxrec import types
+    from jaxrec.types import Objective
 
 EPSILON, ADV_WEIGHT = 0.5, 1.0
 
@@ -44,7 +44,7 @@ class Config:
 def main(config: Config) -> None:
     sizes = ("users", "items", "pairs", "dimension", "examples", "bpr_batch_sizes", "apr_batch_sizes", "piece_size")
     command.check(config, dict.fromkeys((*sizes, "threads", "repeats"), command.POSITIVE))
-    cpu.prepare()
+    runtime.prepare()
 
     from benchmarks import interactions, timing
 
@@ -86,7 +86,7 @@ def jaxrec_contestants(
     optimize = {"sgd": optax.sgd(0.05), "adagrad": optax.adagrad(0.05, initial_accumulator_value=0.1)}[optimizer]
     seen = sampling.seen(work.train)
 
-    def contestant(setting: str, clean: types.Objective) -> timing.Contestant:
+    def contestant(setting: str, clean: Objective) -> timing.Contestant:
         attack, surface = fgsm.attack(epsilon=EPSILON), surfaces.tables("user", "item")
         against = apr.objective(clean=clean, attack=attack, surface=surface, adv_weight=ADV_WEIGHT)
         objective = clean if method == "BPR" else against

@@ -21,19 +21,19 @@ class Experiment(NamedTuple):
 
 
 def read_docstring(docstring: str) -> Experiment | None:
-    """The parts of an experiment's docstring; None if it has no "Run:" line, and so is no experiment.
+    """The parts of an experiment's docstring; None if it has no "Run:", and so is no experiment.
 
     Claim, in the first paragraph.
 
     Expected: figures. Cost: time.
     Run:      command
     """
-    text = " ".join(docstring.split())
-    parts = re.split(r"\b(Expected|Cost|Run): ", text)
-    found = {"Claim": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+    claim, _, rest = docstring.partition("\n\n")
+    parts = re.split(r"\b(Expected|Cost|Run): ", " ".join(rest.split()))
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
     if "Run" not in found:
         return None
-    return Experiment(*(found.get(name, "").strip() for name in ("Claim", "Expected", "Cost", "Run")))
+    return Experiment(" ".join(claim.split()), *(found.get(name, "").strip() for name in ("Expected", "Cost", "Run")))
 
 
 def find(folder: pathlib.Path) -> dict[str, Experiment]:

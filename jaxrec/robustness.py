@@ -10,6 +10,7 @@ would look robust for having grown. Divided by the spread, the loss stays when a
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -53,9 +54,13 @@ class Measurement:
 def adversary_batch(train: Interactions, key: Key) -> dict[str, Array]:
     """Every training pair with one unseen item, for the loss that an adversary raises."""
     data = sampling.with_unseen_items(train)
-    users = jnp.asarray(data.users)
-    neg = sampling.negatives(key, users, sampling.seen(train))
-    return {"users": users, "pos": jnp.asarray(data.items), "neg": neg, "where": jnp.ones(len(data), bool)}
+    neg = jax.jit(sampling.negatives)(key, data.users, sampling.seen(train))
+    return {
+        "users": jnp.asarray(data.users),
+        "pos": jnp.asarray(data.items),
+        "neg": neg,
+        "where": np.ones(len(data), bool),
+    }
 
 
 def training_oracle(
@@ -151,10 +156,7 @@ def measure(
     add(params, attack="none", epsilon=0.0, unit="absolute", **nothing)
     compiled = {name: _compiled(model, surface, make) for name, make in attacks.items()}
     for unit, radii in epsilons.items():
-        victim = model.canonical(params) if unit == "relative" and model.canonical else params
-        scales = surfaces.row_scales(surface.get(victim))
-        if unit == "absolute":
-            scales = jax.tree.map(jnp.ones_like, scales)
+        victim, scales = _victim(model, surface, unit, params)
         for name, attack in compiled.items():
             for epsilon in radii:
                 perturbed, info = attack(key, victim, scales, protocol.batch, jnp.float32(epsilon))
@@ -170,6 +172,15 @@ def measure(
                     queries=int(info["queries"]),
                 )
     return found
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _victim(model: Model, surface: Surface, unit: Unit, params: Params) -> tuple[Params, PyTree]:
+    """The parameters in the gauge that a unit is applied in, and the length of one unit for each array."""
+    if unit == "relative" and model.canonical is not None:
+        params = model.canonical(params)
+    scales = surfaces.row_scales(surface.get(params))
+    return params, scales if unit == "relative" else jax.tree.map(jnp.ones_like, scales)
 
 
 def _compiled(model: Model, surface: Surface, make: MakeAttack) -> Callable[..., tuple[Params, PyTree]]:

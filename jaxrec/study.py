@@ -84,7 +84,7 @@ def run(setting: Setting, stages: Sequence[Stage], adversary: Adversary, *, seed
     log_end = 0
     for seed in seeds:
         init_key, protocol_key, attack_key, *keys = jax.random.split(jax.random.key(seed), 3 + len(stages))
-        params = setting.model.init(init_key)
+        params = jax.jit(setting.model.init)(init_key)
         protocol = robustness.protocol(setting.split, protocol_key)
         for outcome, driver, key in zip(outcomes, drivers, keys, strict=True):
             last, best, log_end = _fit(setting, outcome.stage, driver, validation, params, key, seed, log_end)

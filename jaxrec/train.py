@@ -53,8 +53,17 @@ Step = Callable[[TrainState, PyTree, dict[str, Array], Key], tuple[TrainState, M
 
 def init_state(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
     """The state before the first step. It holds copies of the tables: the steps donate their buffers."""
-    trained = jax.tree.map(jnp.copy, {"tables": params["tables"], "weights": params["weights"]})
-    return TrainState(trained=trained, opt_state=optimizer.init(trained), step=jnp.int32(0), key=key)
+
+    @jax.jit
+    def init(trained, key):
+        return _copy(TrainState(trained=trained, opt_state=optimizer.init(trained), step=jnp.int32(0), key=key))
+
+    return init({"tables": params["tables"], "weights": params["weights"]}, key)
+
+
+def _copy(tree: PyTree) -> PyTree:
+    """New buffers: without `copy`, jit hands an unchanged argument's own buffer back, and donating deletes it."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def make_step(
@@ -129,8 +138,7 @@ def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Traine
         raise InputError(f"Expected devices between 1 and {jax.device_count()}, got {num_devices}.")
     if num_devices == 1:
         scan = jax.jit(functools.partial(_scan, make(ALONE), ALONE), donate_argnums=0)
-        copy = functools.partial(jax.tree.map, jnp.copy)
-        return Trainer(put=copy, run=scan, get=jax.device_get, count=1)
+        return Trainer(put=jax.jit(_copy), run=scan, get=jax.device_get, count=1)
 
     devices = Devices(
         reduce=lambda tree: jax.lax.psum(tree, "data"),

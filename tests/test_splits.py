@@ -4,10 +4,12 @@ import dataclasses
 
 import hypothesis
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import strategies as st
 
 from jaxrec import splits
+from jaxrec.datasets import ml1m
 from jaxrec.types import InputError, Interactions, Split
 
 law = hypothesis.settings(deadline=None, derandomize=True, max_examples=50)
@@ -230,6 +232,17 @@ def test_fingerprint_is_of_the_content():
         split._replace(negatives=np.zeros((1, 1), np.int32)),
     ]
     assert len({splits.fingerprint(one) for one in [split, *changed]}) == 5
+
+
+def test_ml1m_holds_out_what_the_published_files_do(data_dir):
+    """Of users 1 to 2999, whose ratings are all known: the same time, the item may be another one of that second."""
+    data = ml1m.load(data_dir / "movielens-1m" / "ratings_users1-2999.dat.gz")
+    split = splits.leave_one_out(data)
+    published = pd.read_csv(data_dir / "ml-1m-leave-one-out" / "ml-1m.test.rating.xz", sep="\t", header=None)
+    times = published.set_index(0)[3]  # user: time
+    np.testing.assert_array_equal(split.test.timestamps, times.loc[split.test.users])
+    assert len(split.test) == len(split.valid) == 2_999
+    assert splits.tail_items(split.train).sum() == data.num_items - data.num_items // 5
 
 
 TIMELESS = table((0, 0, 0), (0, 1, 0), (0, 2, 0), timed=False)

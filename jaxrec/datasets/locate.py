@@ -104,7 +104,7 @@ def _in_given_folder(folder: pathlib.Path, seed: int) -> Located:
 def _search(folder: pathlib.Path, seed: int, passed_over: list[str], *, any_size: bool = False) -> _Found | None:
     """What a folder holds of MovieLens-1M; what is passed over is added to the list, with the reason."""
     start = len(passed_over)
-    for place in (folder,):
+    for place in (folder, folder / LEAVE_ONE_OUT):
         if reading.find(place, "ml-1m.train.rating") is None:
             continue
         split = leave_one_out.load(place, "ml-1m", seed=seed)

