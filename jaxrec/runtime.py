@@ -9,8 +9,9 @@ def prepare(num_devices: int = 1) -> None:
 
     Training steps here are many and small: on 2 cores XLA's second thread makes them slower, and the core is of more
     use to another run. `NPROC` is what XLA reads at its start. It does not pay where single operations are large: a
-    big model's evaluation, or steps on whole tables of a million rows. Virtual CPU devices need the threads; they show
-    that a program is right on several devices, never that it is fast. Accelerators know neither.
+    big model's evaluation, or steps on whole tables of a million rows. Virtual CPU devices wait for each other, and
+    with fewer threads than twice their number they can wait for ever; they show that a program is right on several
+    devices, never that it is fast. Accelerators know neither.
     """
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "jaxrec" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
@@ -19,5 +20,6 @@ def prepare(num_devices: int = 1) -> None:
     if num_devices == 1:
         os.environ.setdefault("NPROC", "1")
     else:
+        os.environ.setdefault("NPROC", str(2 * num_devices))
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={num_devices}".strip()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -151,6 +151,7 @@ class Oracle(NamedTuple):
     box: tuple[Scalar, Scalar] | None = None
 
 
+@runtime_checkable
 class Attack(Protocol):
     """`(key, oracle, x) -> (delta, info)`: a perturbation like x, and what the attack did."""
 
@@ -164,6 +165,7 @@ class Surface(NamedTuple):
     put: Callable[[Params, PyTree], Params]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """`(params, batch, key, reduce) -> (loss [], metrics)`: this device's part of a sum over the global batch."""
 

@@ -13,13 +13,20 @@ from jaxrec.models import mf
 from jaxrec.types import Interactions
 
 BATCH_SIZE = 10  # padded to 12 for four devices
-MODEL = mf.model(num_users=30, num_items=40, dimension=4, init_scale=0.3)
+MODEL = mf.model(num_users=30, num_items=40, dimension=4, init_scale=0.5)
 OPTIMIZER = optax.sgd(0.05)
 
 
 def make_data() -> Interactions:
-    users, items = np.divmod(np.random.default_rng(0).choice(30 * 40, 205, replace=False), 40)
-    return Interactions(users.astype(np.int32), items.astype(np.int32), 30, 40)
+    """Pairs that a model can learn: users like the items of their own quarter.
+
+    Where it cannot, the gradients of a row come to cancel, and normalising what is left of them magnifies rounding:
+    then even the dense step on one device ends elsewhere than the sparse one.
+    """
+    users, items = np.divmod(np.arange(30 * 40), 40)
+    own = np.flatnonzero(users % 4 == items % 4)
+    rows = np.random.default_rng(0).permutation(own)[:205]
+    return Interactions(users[rows].astype(np.int32), items[rows].astype(np.int32), 30, 40)
 
 
 def make_objective(*, in_pieces=False):
@@ -27,7 +34,7 @@ def make_objective(*, in_pieces=False):
     if in_pieces:
         assert MODEL.reads is not None
         clean = rows.in_pieces(clean, reads=MODEL.reads, size=2)
-    return apr.objective(clean=clean, attack=fgsm.attack(epsilon=0.5), surface=surfaces.tables("user", "item"))
+    return apr.objective(clean=clean, attack=fgsm.attack(epsilon=0.2), surface=surfaces.tables("user", "item"))
 
 
 def make_batches(num_steps: int, padded_size: int) -> dict[str, np.ndarray]:

@@ -48,7 +48,7 @@ def load(folder: str | os.PathLike[str], name: str | None = None, *, seed: int =
     )
 
     user_ids = indexing.distinct(pairs.users, tests.users)
-    item_ids = indexing.distinct(pairs.items, tests.items)
+    item_ids = indexing.distinct(pairs.items, tests.items, negatives.reshape(-1))
     fit = indexing.interactions(pairs, user_ids, item_ids)
     test = indexing.without(indexing.interactions(tests, user_ids, item_ids), fit, tests.path)
     is_valid = np.zeros(len(fit), bool)

@@ -1,0 +1,114 @@
+"""The laws of every defence that trains against an attack, each defence found by its file.
+
+Its builder is given those of `PARTS` that it has arguments for; its metrics hold `loss` and `adv_loss`.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from jaxrec import defences, objectives, surfaces
+from jaxrec.attacks import fgsm
+
+METHODS = {
+    name: module.objective
+    for name in (info.name for info in pkgutil.iter_modules(defences.__path__))
+    if hasattr(module := importlib.import_module(f"jaxrec.defences.{name}"), "objective")
+}
+ADVERSARIAL = [name for name, method in METHODS.items() if "attack" in inspect.signature(method).parameters]
+CLEAN = objectives.pairwise(model=toys.MODEL)
+
+every_defence = pytest.mark.parametrize("method", METHODS)
+every_adversarial = pytest.mark.parametrize("method", ADVERSARIAL)
+
+
+def build(method, epsilon, adv_weight):
+    parts = {
+        "clean": CLEAN,
+        "model": toys.MODEL,
+        "attack": fgsm.attack(epsilon=epsilon),
+        "surface": surfaces.tables("user", "item"),
+        "adv_weight": adv_weight,
+    }
+    names = inspect.signature(METHODS[method]).parameters
+    return METHODS[method](**{name: part for name, part in parts.items() if name in names})
+
+
+@functools.cache
+def compiled(method):
+    """(epsilon, adv_weight) -> ((loss, metrics), gradient) on `toys.BATCH`."""
+
+    @jax.jit
+    def run(epsilon, adv_weight):
+        objective = build(method, epsilon, adv_weight)
+        value = lambda params: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
+        return jax.value_and_grad(value, has_aux=True)(toys.params())
+
+    return lambda epsilon, adv_weight=1.0: run(jnp.float32(epsilon), jnp.float32(adv_weight))
+
+
+@jax.jit
+def clean():
+    value = lambda params: CLEAN(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
+    return jax.value_and_grad(value, has_aux=True)(toys.params())
+
+
+def assert_close(actual, expected):
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-6), actual, expected)
+
+
+def test_the_folder_is_read():
+    assert "apr" in METHODS
+
+
+@every_adversarial
+@pytest.mark.parametrize("epsilon", [1e-3, 0.01, 0.1])
+def test_the_adversarial_loss_is_above_the_clean_one(method, epsilon):
+    (_, metrics), _ = compiled(method)(epsilon)
+    assert float(metrics["adv_loss"]) > float(metrics["loss"])
+    assert float(metrics["adv_margin"]) < float(metrics["margin"])
+
+
+@every_adversarial
+def test_at_epsilon_0_the_adversarial_loss_is_the_clean_one(method):
+    (_, metrics), _ = compiled(method)(0.0)
+    assert float(metrics["adv_loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
+
+
+@every_defence
+def test_adv_weight_0_leaves_the_clean_loss_and_gradient(method):
+    if "adv_weight" not in inspect.signature(METHODS[method]).parameters:
+        pytest.skip("the defence has no adv_weight")
+    (loss, metrics), grads = compiled(method)(0.3, 0.0)
+    (clean_loss, clean_metrics), clean_grads = clean()
+    assert_close((loss, grads), (clean_loss, clean_grads))
+    assert_close({name: metrics[name] for name in clean_metrics}, clean_metrics)
+
+
+@every_defence
+def test_gradients_are_finite(method):
+    for epsilon in (0.0, 0.3, 30.0):
+        _, grads = compiled(method)(epsilon)
+        assert all(jnp.isfinite(grad).all() for grad in jax.tree.leaves(grads))
+
+
+@every_defence
+def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
+    """The devices share users and items, so their gradients meet before the attack normalises them."""
+    reduce = lambda tree: jax.lax.psum(tree, "devices")
+    objective = build(method, 0.3, 1.0)
+
+    def part(batch):
+        value = lambda params: objective(params, batch, jax.random.key(0), reduce)
+        return jax.value_and_grad(value, has_aux=True)(toys.params())
+
+    halves = jax.tree.map(lambda column: column.reshape(2, 3), toys.BATCH)
+    parts = jax.pmap(part, axis_name="devices", devices=jax.devices()[:2])(halves)
+    assert_close(jax.tree.map(lambda x: np.asarray(x).sum(axis=0), parts), compiled(method)(0.3))

@@ -1,0 +1,208 @@
+"""The robustness measurement on tables of eight users: clean ranks, controls, gauges, and the adversary's loss."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrec import evaluate, losses, objectives, robustness, surfaces
+from jaxrec.attacks import fgsm, pgd, random_noise
+from jaxrec.models import mf
+from jaxrec.types import Interactions, Split
+
+NUM_USERS, NUM_ITEMS, DIM = 8, 9, 4
+MODEL = mf.model(num_users=NUM_USERS, num_items=NUM_ITEMS, dimension=DIM)
+SURFACE = surfaces.tables("user", "item")
+ATTACKS = {
+    "random_noise": lambda epsilon: random_noise.attack(epsilon=epsilon),
+    "fgsm": lambda epsilon: fgsm.attack(epsilon=epsilon),
+    "pgd": lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=3),
+}
+EPSILONS = {"absolute": (0.0, 0.4), "relative": (0.0, 0.3)}
+KEY = jax.random.key(7)
+
+
+@functools.cache
+def split():
+    """Each user likes a run of six items on a circle: four to train on, one to validate and one to test."""
+    users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), 6)
+    place = np.tile(np.arange(6), NUM_USERS)
+    whole = Interactions(users, ((users + place) % NUM_ITEMS).astype(np.int32), NUM_USERS, NUM_ITEMS)
+    return Split(
+        train=whole.take((place != 2) & (place != 3)), valid=whole.take(place == 3), test=whole.take(place == 2)
+    )
+
+
+@functools.cache
+def protocol():
+    return robustness.protocol(split(), jax.random.key(3), list_length=3)
+
+
+def batch():
+    return {name: jnp.asarray(column) for name, column in protocol().batch.items()}
+
+
+@functools.cache
+def trained():
+    """A hundred steps of gradient descent on BPR."""
+    clean = objectives.pairwise(model=MODEL)
+
+    def step(params, _):
+        grads = jax.grad(lambda params: clean(params, batch(), KEY, lambda tree: tree)[0])(params)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), None
+
+    start = jax.tree.map(lambda x: 30 * x, MODEL.init(jax.random.key(0)))
+    return jax.jit(lambda params: jax.lax.scan(step, params, length=100)[0])(start)
+
+
+def mixed(matrix):
+    """Other tables with the same scores."""
+    tables = {name: np.asarray(table, float) for name, table in trained()["tables"].items()}
+    pair = {"user": tables["user"] @ matrix, "item": tables["item"] @ np.linalg.inv(matrix).T}
+    return {**trained(), "tables": {name: jnp.asarray(table, jnp.float32) for name, table in pair.items()}}
+
+
+MIXES = {
+    "none": np.eye(DIM),
+    "3P, Q/3": 3 * np.eye(DIM),
+    "invertible": np.random.default_rng(1).normal(size=(DIM, DIM)) + 2 * np.eye(DIM),
+}
+
+
+@functools.cache
+def measured(mix):
+    found = robustness.measure(MODEL, mixed(MIXES[mix]), protocol(), ATTACKS, EPSILONS, surface=SURFACE, key=KEY)
+    return {(m.unit, m.attack, m.epsilon): m for m in found}
+
+
+def test_the_batch_holds_every_training_pair_with_an_unseen_item():
+    train = split().train
+    seen = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
+    pairs = zip(*(np.asarray(batch()[name]).tolist() for name in ("users", "pos", "neg")), strict=True)
+    users, pos, neg = zip(*pairs, strict=True)
+    assert sorted(zip(users, pos, strict=True)) == sorted(seen)
+    assert not seen & set(zip(users, neg, strict=True))
+    assert np.asarray(batch()["where"]).all()
+
+
+def test_the_batch_leaves_out_users_who_have_seen_everything():
+    users, items = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)
+    found = robustness.adversary_batch(Interactions(users, items, 2, 2), KEY)
+    assert (found["users"].tolist(), found["pos"].tolist(), found["neg"].tolist()) == ([1], [1], [0])
+
+
+def test_there_is_one_record_for_the_clean_model_and_one_for_each_unit_attack_and_epsilon():
+    expected = {("absolute", "none", 0.0)}
+    expected |= {(unit, attack, epsilon) for unit, radii in EPSILONS.items() for attack in ATTACKS for epsilon in radii}
+    assert set(measured("none")) == expected
+    costs = {name: (it.gradient_evaluations, it.queries) for (_, name, _), it in measured("none").items()}
+    assert costs == {"none": (0, 0), "random_noise": (0, 1), "fgsm": (1, 1), "pgd": (3, 1)}
+
+
+def test_test_items_are_ranked_among_what_was_seen_in_neither_other_part():
+    """Nine items less five seen; with `valid` the validation items, less four."""
+    test = evaluate.evaluate(MODEL, trained(), protocol().ranking)
+    np.testing.assert_array_equal(test.num_candidates, NUM_ITEMS - 5)
+    valid = robustness.protocol(split(), KEY, valid=True)
+    np.testing.assert_array_equal(valid.ranking.num_candidates, NUM_ITEMS - 4)
+    assert valid.list_length == NUM_ITEMS
+
+
+def test_lists_hold_unseen_items_and_their_length_is_the_protocols():
+    known = np.r_[split().train.users, split().valid.users], np.r_[split().train.items, split().valid.items]
+    seen = set(zip(*(column.tolist() for column in known), strict=True))
+    for it in measured("none").values():
+        assert it.lists.shape == (NUM_USERS, 3)
+        assert not seen & {(user, item) for user, items in enumerate(it.lists.tolist()) for item in items}
+
+
+def test_each_measurement_is_reported_as_it_is_made():
+    reported = []
+    found = robustness.measure(
+        MODEL, trained(), protocol(), {}, EPSILONS, surface=SURFACE, key=KEY, report=reported.append
+    )
+    assert reported == found
+    assert [it.attack for it in found] == ["none"]
+
+
+def test_epsilon_0_gives_the_clean_ranks():
+    clean = measured("none")["absolute", "none", 0.0].ranks.ranks
+    np.testing.assert_array_equal(clean, evaluate.evaluate(MODEL, trained(), protocol().ranking).ranks)
+    for (_, attack, epsilon), it in measured("none").items():
+        if epsilon == 0:
+            np.testing.assert_array_equal(it.ranks.ranks, clean, err_msg=attack)
+            assert it.achieved_norm == 0
+
+
+def test_attacks_spend_their_budget_raise_the_loss_and_lower_the_ranking():
+    for unit, radii in EPSILONS.items():
+        at = lambda attack, epsilon, unit=unit: measured("none")[unit, attack, epsilon]
+        before, noise, fgsm_, pgd_ = (
+            at("fgsm", 0.0),
+            *(at(attack, radii[1]) for attack in ("random_noise", "fgsm", "pgd")),
+        )
+        for it in (noise, fgsm_, pgd_):
+            assert it.achieved_norm == pytest.approx(radii[1], rel=1e-4)
+        assert before.loss < fgsm_.loss
+        assert noise.loss < fgsm_.loss <= pgd_.loss * 1.05
+        assert pgd_.ranks.ranks.mean() > before.ranks.ranks.mean()
+
+
+@pytest.mark.parametrize("mix", ["3P, Q/3", "invertible"])
+def test_relative_results_do_not_depend_on_the_gauge_and_absolute_ones_do(mix):
+    before, after = measured("none"), measured(mix)
+    for (unit, attack, epsilon), it in after.items():
+        same = before[unit, attack, epsilon]
+        if unit == "relative" or attack == "none":
+            np.testing.assert_array_equal(it.ranks.ranks, same.ranks.ranks, err_msg=f"{attack} {epsilon}")
+            np.testing.assert_allclose(it.loss, same.loss, rtol=1e-3, err_msg=f"{attack} {epsilon}")
+        elif epsilon > 0 and attack != "random_noise":
+            assert abs(it.loss - same.loss) > 0.01 * same.loss, attack
+
+
+def test_the_adversarys_loss_in_pieces_is_the_loss_of_the_whole_batch():
+    """Its value, gradient and spread, written out; a batch of 32 in pieces of 5 and at once."""
+    tables = {name: np.asarray(table, float) for name, table in trained()["tables"].items()}
+    users, pos, neg = (np.asarray(batch()[name]) for name in ("users", "pos", "neg"))
+    margins = np.sum(tables["user"][users] * (tables["item"][pos] - tables["item"][neg]), axis=1)
+    slopes = -1 / (1 + np.exp(margins / margins.std())) / margins.std()
+    expected = {name: np.zeros_like(table) for name, table in tables.items()}
+    np.add.at(expected["user"], users, slopes[:, None] * (tables["item"][pos] - tables["item"][neg]))
+    np.add.at(expected["item"], pos, slopes[:, None] * tables["user"][users])
+    np.add.at(expected["item"], neg, -slopes[:, None] * tables["user"][users])
+    for piece_size in (5, 256):
+
+        @jax.jit
+        def ask(params, piece_size=piece_size):
+            oracle = robustness.training_oracle(MODEL, params, SURFACE, batch(), piece_size=piece_size)
+            x = SURFACE.get(params)
+            return oracle.losses(KEY, x), oracle.grad(KEY, x)
+
+        value, grad = ask(trained())
+        np.testing.assert_allclose(value, [np.log1p(np.exp(-margins / margins.std())).sum()], rtol=1e-5)
+        for name, table in expected.items():
+            np.testing.assert_allclose(grad[name], table, rtol=1e-4, atol=1e-5)
+
+
+def test_the_adversarys_loss_does_not_saturate_when_scores_grow():
+    """At a thousand times the scale raw BPR has no gradient left; this loss and its direction stay."""
+
+    @jax.jit
+    def ask(params):
+        oracle = robustness.training_oracle(MODEL, params, SURFACE, batch())
+        return oracle.losses(KEY, SURFACE.get(params)), oracle.grad(KEY, SURFACE.get(params))
+
+    grown = {**trained(), "tables": jax.tree.map(lambda table: 30 * table, trained()["tables"])}
+    (loss, grad), (grown_loss, grown_grad) = ask(trained()), ask(grown)
+    np.testing.assert_allclose(grown_loss, loss, rtol=1e-4)
+    for name in grad:
+        np.testing.assert_allclose(30 * grown_grad[name], grad[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_that_scores_everything_alike_is_measured_without_nan():
+    flat = {**trained(), "tables": jax.tree.map(jnp.zeros_like, trained()["tables"])}
+    oracle = robustness.training_oracle(MODEL, flat, SURFACE, batch())
+    value = jax.jit(lambda x: oracle.losses(KEY, x))(SURFACE.get(flat))
+    np.testing.assert_allclose(value, [len(split().train) * float(losses.bpr(jnp.zeros(()), jnp.zeros(())))], rtol=1e-5)
