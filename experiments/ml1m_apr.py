@@ -23,6 +23,7 @@ class Config:
     adv_weight: float = 1.0  # weight of the adversarial loss; 0 goes on with BPR (paper: 1)
     batch_size: int = 512  # training pairs a step; it decides the adversary, not only the speed (paper: 512)
     sampler: Literal["shuffled", "user_blocked"] = "shuffled"  # which pairs share a batch (paper: shuffled)
+    adv_sampler: Literal["shuffled", "user_blocked"] | None = None  # the same for APR's epochs (default: as for BPR)
     learning_rate: float = 0.05  # of Adagrad, on the sum over the batch (paper: 0.05)
     dimension: int = 64  # length of an embedding (paper: 64)
     seed: int = 0  # of the first training, and of the validation items
@@ -78,13 +79,14 @@ def main(config: Config) -> None:
     robust = apr.objective(
         clean=bpr, attack=fgsm.attack(epsilon=config.epsilon), surface=surface, adv_weight=config.adv_weight
     )
-    batches = f"batch {config.batch_size} {config.sampler}"
-    against = f"epsilon {config.epsilon:g}, weight {config.adv_weight:g}"
-    bpr_schedule = f"BPR {config.epochs} epochs, {batches}"
-    apr_schedule = f"BPR {config.epochs}, then APR {config.adv_epochs} epochs, {against}, {batches}"
+    adv_sampler = config.adv_sampler or config.sampler
+    against = f"epsilon {config.epsilon:g}, weight {config.adv_weight:g}, {adv_sampler}"
+    bpr_schedule = f"BPR {config.epochs} epochs, batch {config.batch_size} {config.sampler}"
+    apr_schedule = f"{bpr_schedule}; APR {config.adv_epochs} epochs, {against}"
+    sample, adv_sample = sampling.SAMPLERS[config.sampler], sampling.SAMPLERS[adv_sampler]
     stages = [
-        study.Stage("bpr", bpr, config.epochs, None, bpr_schedule),
-        study.Stage("apr", robust, config.adv_epochs, "APR", apr_schedule),
+        study.Stage("bpr", bpr, config.epochs, sample, None, bpr_schedule),
+        study.Stage("apr", robust, config.adv_epochs, adv_sample, "APR", apr_schedule),
     ]
     adversary = study.Adversary(
         attacks={
@@ -104,7 +106,6 @@ def main(config: Config) -> None:
                 model=model,
                 split=split,
                 optimizer=optax.adagrad(config.learning_rate, initial_accumulator_value=0.1),  # TensorFlow 1's start
-                sampler=sampling.SAMPLERS[config.sampler],
                 batch_size=config.batch_size,
                 num_devices=config.devices,
                 run=run,

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxrec import checkpoint, records, sampling, train
-from jaxrec.types import Interactions, Params, PyTree
+from jaxrec.types import InputError, Interactions, Params, PyTree
 
 CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second or so between looks at the clock
 Sampler = Callable[..., np.ndarray]  # (train, *, seed, epoch) -> rows in order
@@ -80,11 +80,15 @@ def fit(
         report: Called with each log line and its timing, for a progress display.
 
     Raises:
-        NonFiniteLoss: At the first step whose loss is not finite.
+        InputError: If there is nothing to train on.
+        NonFiniteLoss: At the first step whose loss is not finite, or when what it left in the tables is not; nothing
+            of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
     seen = sampling.seen(data)
     data = sampling.with_unseen_items(data)
+    if not len(data):
+        raise InputError("Expected training interactions of users who have an unseen item, got none.")
     given = {} if given is None else given
     chunks = _chunks(len(data), batch_size, chunk_size)
     restored = checkpoints.restore(state)
@@ -113,21 +117,24 @@ def fit(
             used, batches = batches, prepare(position)  # on the host, while the device is at work
             step = done.epoch * sum(chunks[-1]) + sum(chunks[done.chunk])
             place = {**name, "epoch": done.epoch + 1, "step": step}
-            line = place | _summarise(_finite(jax.device_get(metrics), chunks[done.chunk][0], done, checkpoints), used)
+            line = place | _summarise(_finite(jax.device_get(metrics), done, chunks, checkpoints), used)
             timing = place | _timing(used, time.perf_counter() - started)
             due = position.chunk == 0 and (position.epoch % validate_every == 0 or position.epoch == num_epochs)
             if due and validate is not None:
-                line |= validate({**trainer.get(state).trained, "given": given})
+                line |= validate({**_finite_state(trainer.get(state), checkpoints).trained, "given": given})
             log.write(line)
             timings.write(timing)
             report(line | timing)
-            if due or caught:
-                host_state = trainer.get(state)
+            stop = bool(caught)  # a signal from here on is seen after the next chunk
+            if due or stop:
+                host_state = _finite_state(trainer.get(state), checkpoints)
                 meta = {"epoch": position.epoch, "chunk": position.chunk, "log_end": log.position()}
                 checkpoints.save(int(host_state.step), host_state, meta, line.get(score))
-            if caught and position.epoch < num_epochs:
-                checkpoints.wait()
-                raise SystemExit(128 + caught[0])
+            if stop:
+                break
+    if caught:
+        checkpoints.wait()
+        raise SystemExit(128 + caught[0])
     return Fitted(trainer.get(state), log.position())
 
 
@@ -144,17 +151,36 @@ def _next(position: _Position, num_chunks: int) -> _Position:
 
 
 def _finite(
-    metrics: dict[str, np.ndarray], first_batch: int, position: _Position, checkpoints: checkpoint.Checkpoints
+    metrics: dict[str, np.ndarray],
+    position: _Position,
+    chunks: list[tuple[int, int]],
+    checkpoints: checkpoint.Checkpoints,
 ) -> dict[str, np.ndarray]:
-    """The metrics [S], if their losses are finite; raises a NonFiniteLoss otherwise."""
-    losses = metrics["loss"] + metrics.get("adv_loss", 0)
-    bad = np.flatnonzero(~np.isfinite(losses))
+    """The metrics [S], if they are finite; raises a NonFiniteLoss otherwise."""
+    bad = np.flatnonzero(~np.all([np.isfinite(x) for x in metrics.values()], axis=0))
     if len(bad):
+        num_batches = sum(chunks[-1])
+        batch = chunks[position.chunk][0] + bad[0] + 1
+        values = ", ".join(f"{name} {x[bad[0]]}" for name, x in metrics.items())
         raise NonFiniteLoss(
-            f"The loss is {losses[bad[0]]} in epoch {position.epoch + 1}, batch {first_batch + bad[0]} of it (from 0): "
-            f"training stopped. The last good checkpoint is in {checkpoints.directory}; try a smaller learning rate."
+            f"The loss is not finite in step {position.epoch * num_batches + batch} (epoch {position.epoch + 1}, "
+            f"batch {batch} of {num_batches}; all counted from 1): {values}. {_advice(checkpoints)}"
         )
     return metrics
+
+
+def _finite_state(state: train.TrainState, checkpoints: checkpoint.Checkpoints) -> train.TrainState:
+    """The state, if its tables and weights are finite: the loss of a step says nothing of the update after it."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trained)):
+        raise NonFiniteLoss(f"Tables are not finite after step {int(state.step)}. {_advice(checkpoints)}")
+    return state
+
+
+def _advice(checkpoints: checkpoint.Checkpoints) -> str:
+    return (
+        f"Training stopped; the last good checkpoint, if there was one, is in {checkpoints.directory}. "
+        "Try a smaller learning rate."
+    )
 
 
 def _summarise(metrics: dict[str, np.ndarray], batches: Mapping[str, np.ndarray]) -> dict[str, float]:

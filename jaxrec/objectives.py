@@ -21,10 +21,14 @@ def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr
         over the same examples: `loss`, `margin` (pos - neg) and `examples`.
     """
 
+    def score_twice(params, users, pos, neg):
+        return model.score(params, users, pos), model.score(params, users, neg)
+
+    score_pairs = model.score_pairs or score_twice
+
     def objective(params, batch, key, reduce):
         del key, reduce  # deterministic; a sum over examples needs nothing from other devices
-        items = jnp.stack([batch["pos"], batch["neg"]], axis=1)
-        pos, neg = model.score(params, batch["users"][:, None], items).T
+        pos, neg = score_pairs(params, batch["users"], batch["pos"], batch["neg"])
         total = jnp.sum(jnp.where(batch["where"], loss(pos, neg), 0))
         margin = jnp.sum(jnp.where(batch["where"], pos - neg, 0))
         return total, {"loss": total, "margin": margin, "examples": jnp.sum(batch["where"])}

@@ -79,8 +79,10 @@ def write_back(tree: PyTree, small: PyTree, tables: list[str | None], plan: Plan
     def write(leaf, small_leaf, name):
         if name not in plan.ids:
             return small_leaf
-        # Each id writes its slot's row, so those that share a row write the same value.
-        return leaf.at[plan.ids[name]].set(_take(small_leaf, plan.slots[name]), mode=_CHECKED)
+        # Only a row that is a slot is written; the spare copies point past the end, and are dropped.
+        slots = plan.slots[name]
+        is_slot = slots == jnp.arange(slots.shape[0], dtype=slots.dtype)
+        return leaf.at[jnp.where(is_slot, plan.ids[name], leaf.shape[0])].set(small_leaf, mode="drop")
 
     return jax.tree.unflatten(structure, list(map(write, leaves, jax.tree.leaves(small), tables)))
 

@@ -20,7 +20,6 @@ class Setting(NamedTuple):
     model: Model
     split: Split
     optimizer: optax.GradientTransformation
-    sampler: loop.Sampler
     batch_size: int
     num_devices: int
     run: records.Run
@@ -33,6 +32,7 @@ class Stage(NamedTuple):
         name: Short; of its checkpoints and log lines.
         objective: What it minimises.
         num_epochs: How long.
+        sampler: Which pairs share a batch.
         defence: For the records; None where there is none.
         training: The schedule in words, for the records.
     """
@@ -40,6 +40,7 @@ class Stage(NamedTuple):
     name: str
     objective: Objective
     num_epochs: int
+    sampler: loop.Sampler
     defence: str | None
     training: str
 
@@ -151,7 +152,7 @@ def _fit(
             name={"model": stage.name, "seed": seed},
             num_epochs=stage.num_epochs,
             batch_size=setting.batch_size,
-            sampler=setting.sampler,
+            sampler=stage.sampler,
             seed=seed,
             checkpoints=checkpoints,
             log=setting.run.metrics,

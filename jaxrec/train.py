@@ -192,11 +192,14 @@ def _first(tree: PyTree) -> PyTree:
 def _scan(
     step: Step, devices: Devices, state: TrainState, given: PyTree, seen: sampling.Seen, batches: dict[str, Array]
 ) -> tuple[TrainState, Metrics]:
-    """Steps over batches [S, B], each with negatives drawn from the step's own key."""
+    """Steps over batches [S, B]. A step's keys come from its number; all negatives are drawn at once, before the scan."""
+    steps = state.step + jnp.arange(batches["users"].shape[0])
+    keys = jax.vmap(lambda step: jax.random.split(jax.random.fold_in(state.key, step)))(steps)
+    draw = functools.partial(sampling.negatives, seen=seen, index=devices.index(), count=devices.count)
+    neg = jax.vmap(draw)(keys[:, 0], batches["users"])
 
-    def one(state, batch):
-        negatives_key, step_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        neg = sampling.negatives(negatives_key, batch["users"], seen, index=devices.index(), count=devices.count)
-        return step(state, given, {**batch, "neg": neg}, step_key)
+    def one(state, inputs):
+        batch, key = inputs
+        return step(state, given, batch, key)
 
-    return jax.lax.scan(one, state, batches)
+    return jax.lax.scan(one, state, ({**batches, "neg": neg}, keys[:, 1]))

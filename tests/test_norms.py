@@ -138,7 +138,7 @@ def test_projection_on_the_l1_ball_by_hand():
 @hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 @pytest.mark.parametrize("norm", list(ORDER), ids=lambda norm: norm.name)
 def test_no_row_leaves_the_ball_whatever_the_scales(norm, x_scale, radius_scale, seed, equal):
-    radius = np.float32(10**radius_scale)
+    radius = float(np.float32(10**radius_scale))
     x = (draw((7, 5), seed) * 10**x_scale).astype(np.float32)
     x[0] = 0
     if equal:

@@ -13,6 +13,7 @@ def test_the_gradient_is_that_of_the_sum_and_gets_the_key():
     x, key = jnp.array([[1.0, 2.0], [0.0, -3.0]]), jax.random.key(3)
     factor = jax.random.uniform(key)
     np.testing.assert_allclose(oracle.losses(key, x), jnp.array([5.0, 9.0]) * factor, rtol=1e-6)
+    assert oracle.grad is not None
     np.testing.assert_allclose(oracle.grad(key, x), 2 * x * factor, rtol=1e-6)
 
 
@@ -21,6 +22,7 @@ def test_losses_and_gradient_are_each_reduced_once():
     oracle = oracles.white_box(lambda key, x: 3 * x["a"], reduce=lambda tree: jax.tree.map(lambda v: v + 10, tree))
     x = {"a": jnp.array([1.0, 2.0])}
     np.testing.assert_array_equal(oracle.losses(jax.random.key(0), x), [3 + 10, 6 + 10])
+    assert oracle.grad is not None
     np.testing.assert_array_equal(oracle.grad(jax.random.key(0), x)["a"], [3 + 10, 3 + 10])
 
 

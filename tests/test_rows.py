@@ -117,15 +117,20 @@ def test_tables_no_larger_than_the_batch_stay_as_they_are(num_users, num_items, 
 def test_compact_gives_each_row_one_slot_that_holds_its_copy():
     tables, batch = make_tables(), make_batch()
     plan, relabelled = rows.compact(tables, batch, {"user": ("users",), "item": ("pos", "neg")}, alone)
-    small = dict(
-        zip(("user", "item"), rows.take([tables["user"], tables["item"]], ["user", "item"], plan), strict=True)
-    )
+    small = rows.take(tables, ["item", "user"], plan)  # leaves of a dict come in the order of its keys
     for name, column in (("user", "users"), ("item", "pos"), ("item", "neg")):
         np.testing.assert_array_equal(small[name][relabelled[column]], tables[name][batch[column]])
         slots = dict(zip(batch[column].tolist(), relabelled[column].tolist(), strict=True))
         assert len(set(slots.values())) == len(slots)
     # Item 2 stands among the positives and among the negatives.
     assert relabelled["pos"][1] == relabelled["pos"][5] == relabelled["neg"][0] == relabelled["neg"][1]
+
+
+def test_spare_copies_are_never_written_back():
+    table, slots = jnp.zeros((6, 2)), jnp.array([0, 0, 2], jnp.int32)
+    plan = rows.Plan(ids={"t": jnp.array([5, 5, 1], jnp.int32)}, slots={"t": slots})
+    written = rows.write_back([table], [jnp.array([[1.0, 2.0], [9.0, 9.0], [3.0, 4.0]])], ["t"], plan)
+    np.testing.assert_array_equal(written[0], [[0, 0], [3, 4], [0, 0], [0, 0], [0, 0], [1, 2]])
 
 
 def test_write_back_touches_the_rows_of_the_batch_alone():

@@ -45,6 +45,7 @@ def model(*, num_users: int, num_items: int, dimension: int = 64, init_scale: fl
         init=init,
         score=_score,
         score_all=_score_all,
+        score_pairs=_score_pairs,
         reads={"user": ("users",), "item": ("pos", "neg")},
         canonical=_canonical,
     )
@@ -54,6 +55,36 @@ def _score(params: Params, users: Array, items: Array) -> Array:
     """users [...] and items [...], broadcast against each other -> [...]."""
     tables = params["tables"]
     return jnp.sum(tables["user"][users] * tables["item"][items], axis=-1)
+
+
+def _score_pairs(params: Params, users: Array, pos: Array, neg: Array) -> tuple[Array, Array]:
+    """Scores of two items a user. Only the gradient is not what two calls of `_score` would do: it visits each table
+    once, where theirs would twice, and adding rows to tables is most of the work of a small step.
+    """
+    return _pair_scores(params["tables"]["user"], params["tables"]["item"], users, jnp.concatenate([pos, neg]))
+
+
+@jax.custom_vjp
+def _pair_scores(user_table: Array, item_table: Array, users: Array, items: Array) -> tuple[Array, Array]:
+    return _pair_scores_forward(user_table, item_table, users, items)[0]
+
+
+def _pair_scores_forward(user_table, item_table, users, items):
+    user, item = user_table[users], item_table[items]
+    pos, neg = jnp.split(item, 2)
+    scores = jnp.sum(user * pos, axis=-1), jnp.sum(user * neg, axis=-1)
+    return scores, (user, pos, neg, users, items, user_table, item_table)
+
+
+def _pair_scores_backward(residuals, cotangents):
+    user, pos, neg, users, items, user_table, item_table = residuals
+    by_pos, by_neg = (cotangent[:, None] for cotangent in cotangents)
+    by_user = jnp.zeros_like(user_table).at[users].add(by_pos * pos + by_neg * neg)
+    by_item = jnp.zeros_like(item_table).at[items].add(jnp.concatenate([by_pos * user, by_neg * user]))
+    return by_user, by_item, None, None
+
+
+_pair_scores.defvjp(_pair_scores_forward, _pair_scores_backward)
 
 
 def _score_all(params: Params, users: Array) -> Array:

@@ -20,8 +20,11 @@ def program(attack, oracle, x):
     return jax.jit(lambda key: attack(key, oracle, x))
 
 
-@every_norm
-@pytest.mark.parametrize("victim", ["classifier", "tables"])
+@pytest.mark.parametrize(
+    ("norm", "victim"),
+    [(norm, "classifier") for norm in NORMS] + [(norms.L2, "tables")],
+    ids=lambda it: getattr(it, "name", it),
+)
 def test_one_step_from_the_centre_is_fgsm(norm, victim):
     expected, _ = laws.compiled("fgsm", norm.name, victim)(0.3)
     attack = pgd.attack(epsilon=0.3, norm=norm, num_steps=1, step_size=0.3)
@@ -38,14 +41,12 @@ def test_on_a_linear_loss_it_ends_at_the_corner_of_the_ball(norm):
     np.testing.assert_allclose(delta, 0.5 * norm.steepest(jnp.asarray(SLOPES)), atol=1e-4)
 
 
-def test_more_steps_do_not_lower_a_linear_loss():
+def test_more_steps_raise_a_linear_loss_further():
     losses = []
-    for num_steps in (1, 2, 4):
+    for num_steps in (1, 4):
         attack = pgd.attack(epsilon=0.5, num_steps=num_steps, step_size=0.1, random_start=True)
         losses.append(np.asarray(program(attack, LINEAR, jnp.zeros((2, 3)))(jax.random.key(0))[1]["losses"]))
-    assert (losses[0] <= losses[1] + 1e-6).all()
-    assert (losses[1] <= losses[2] + 1e-6).all()
-    assert (losses[2] > losses[0] + 0.1).all()
+    assert (losses[1] > losses[0] + 0.1).all()
 
 
 @pytest.mark.parametrize(("num_steps", "step_size", "taken"), [(4, 0.2, 0.2), (5, None, 2.5 * 0.5 / 5), (2, None, 0.5)])

@@ -1,0 +1,253 @@
+"""The loop: what it logs and keeps, and that a run which was interrupted ends with the bytes of one that was not."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import killed_run
+import numpy as np
+import optax
+import pytest
+import two_processes
+
+from jaxrec import checkpoint, loop, sampling, train
+from jaxrec.types import InputError, Interactions
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    return killed_run.make_trainer()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trainer, tmp_path_factory):
+    """The directory of a run that nobody stopped, and what it returned."""
+    directory = tmp_path_factory.mktemp("undisturbed")
+    return directory, killed_run.fit(directory, trainer, killed_run.make_state())
+
+
+def read_log(directory: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def restore(directory: pathlib.Path, *, best: bool = False) -> checkpoint.Restored | None:
+    with checkpoint.Checkpoints(directory / "checkpoints") as checkpoints:
+        return (checkpoints.restore_best if best else checkpoints.restore)(killed_run.make_state())
+
+
+def newest(directory: pathlib.Path) -> checkpoint.Restored:
+    restored = restore(directory)
+    assert restored is not None
+    return restored
+
+
+def assert_same_end(directory: pathlib.Path, expected: pathlib.Path) -> None:
+    assert (directory / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+    for best in (False, True):
+        end, expected_end = restore(directory, best=best), restore(expected, best=best)
+        assert end is not None
+        assert expected_end is not None
+        assert end[1:] == expected_end[1:]
+        assert checkpoint.digest(end.state) == checkpoint.digest(expected_end.state)
+
+
+def all_batches(num_epochs: int, sampler=sampling.user_blocked, batch_size=killed_run.BATCH_SIZE) -> dict:
+    """The batches of several epochs in one stack."""
+    data = two_processes.make_data()
+    num = -(-len(data) // batch_size)
+    epochs = [
+        sampling.batches(data, sampler(data, seed=0, epoch=epoch), batch_size=batch_size, first=0, num=num)
+        for epoch in range(num_epochs)
+    ]
+    return {name: np.concatenate([epoch[name] for epoch in epochs]) for name in epochs[0]}
+
+
+def run_at_once(
+    trainer: train.Trainer, start: train.TrainState, num_epochs: int
+) -> tuple[train.TrainState, dict[str, np.ndarray]]:
+    seen = sampling.seen(two_processes.make_data())
+    state, metrics = trainer.run(trainer.put(start), {}, seen, all_batches(num_epochs))
+    return trainer.get(state), jax.device_get(metrics)
+
+
+def test_the_loop_is_one_scan_over_the_batches_of_all_epochs(trainer, undisturbed):
+    directory, fitted = undisturbed
+    state, metrics = run_at_once(trainer, killed_run.make_state(), killed_run.NUM_EPOCHS)
+    jax.tree.map(np.testing.assert_array_equal, fitted.state.trained, state.trained)
+    jax.tree.map(np.testing.assert_array_equal, fitted.state.opt_state, state.opt_state)
+    assert int(fitted.state.step) == killed_run.NUM_EPOCHS * killed_run.NUM_BATCHES
+    assert checkpoint.digest(newest(directory).state) == checkpoint.digest(fitted.state)
+
+    lines, users = read_log(directory), all_batches(killed_run.NUM_EPOCHS)["users"]
+    chunks = [(e, first, num) for e in range(killed_run.NUM_EPOCHS) for first, num in killed_run.CHUNKS]
+    assert len(lines) == len(chunks)
+    for line, (epoch, first, num) in zip(lines, chunks, strict=True):
+        steps = slice(epoch * killed_run.NUM_BATCHES + first, epoch * killed_run.NUM_BATCHES + first + num)
+        assert (line["model"], line["epoch"], line["step"]) == ("apr", epoch + 1, steps.stop)
+        examples = 20 * num - (15 if first == 8 else 0)  # an epoch's last batch has 5
+        for name in ("loss", "adv_loss", "margin", "adv_margin"):
+            assert line[name] == pytest.approx(metrics[name][steps].sum() / examples, rel=1e-5)
+        assert line["margin_shift"] == line["adv_margin"] - line["margin"] < 0
+        sizes = [20] * (num - 1) + [5 if first == 8 else 20]
+        distinct = [len(set(batch[:size])) for batch, size in zip(users[steps], sizes, strict=True)]
+        assert line["distinct_users"] == pytest.approx(np.mean(distinct))
+    assert fitted.log_end == (directory / "metrics.jsonl").stat().st_size
+
+
+def test_validation_and_checkpoints_come_when_due(undisturbed):
+    directory, fitted = undisturbed
+    scores = {line["epoch"]: line["quality"] for line in read_log(directory) if "quality" in line}
+    assert list(scores) == [2, 4, 6]
+    assert scores[6] == killed_run.quality(fitted.state.trained)["quality"]
+    best_epoch = max(scores, key=scores.__getitem__)
+    best = restore(directory, best=True)
+    assert best is not None
+    assert (best.step, best.score) == (best_epoch * killed_run.NUM_BATCHES, scores[best_epoch])
+    kept = {int(path.name) // killed_run.NUM_BATCHES for path in (directory / "checkpoints").glob("[0-9]*")}
+    assert kept == {4, 6, best_epoch}
+    timings = (directory / "timings.jsonl").read_text().splitlines()
+    assert len(timings) == len(read_log(directory))
+    assert all(json.loads(line)["examples_per_second"] > 0 for line in timings)
+
+
+class Crash(Exception):
+    """What stands for a process that dies."""
+
+
+def test_a_run_that_dies_again_and_again_ends_with_the_same_bytes(trainer, undisturbed, tmp_path):
+    for lives in (1, 3, 7, 8, 1, 6):  # chunks until it dies, after its line and before its checkpoint
+        left = iter(range(lives))
+
+        def report(line, left=left, lives=lives):
+            if next(left) == lives - 1:
+                raise Crash
+
+        with pytest.raises(Crash):
+            killed_run.fit(tmp_path, trainer, killed_run.make_state(), report=report)
+    killed_run.fit(tmp_path, trainer, killed_run.make_state())
+    assert_same_end(tmp_path, undisturbed[0])
+
+
+def test_a_run_that_is_done_does_nothing_more(trainer, undisturbed, tmp_path):
+    directory, fitted = undisturbed
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    again = killed_run.fit(directory, trainer, killed_run.make_state(), report=lambda line: pytest.fail("it went on"))
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+    assert checkpoint.digest(again.state) == checkpoint.digest(fitted.state)
+    assert again.log_end == fitted.log_end
+
+
+def test_what_was_logged_before_this_training_stays(trainer, undisturbed, tmp_path):
+    earlier = b'{"model": "bpr"}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(earlier + b'{"model": "apr", "left by": "a killed run"}\n')
+    fitted = killed_run.fit(tmp_path, trainer, killed_run.make_state(), log_start=len(earlier))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == earlier + (undisturbed[0] / "metrics.jsonl").read_bytes()
+    assert fitted.log_end == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+@pytest.mark.parametrize("sent_at", [2, 4, 18], ids=["in an epoch", "later", "at the last chunk"])
+def test_a_signal_saves_and_leaves_with_its_status(trainer, undisturbed, tmp_path, sent_at):
+    """Sent in this process; the test below sends one from outside."""
+    lines = []
+
+    def report(line):
+        lines.append(line)
+        if len(lines) == sent_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as leaving:
+        killed_run.fit(tmp_path, trainer, killed_run.make_state(), report=report)
+    assert leaving.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(lines) == sent_at
+    epochs, chunks = divmod(sent_at, 3)
+    assert newest(tmp_path).step == 11 * epochs + sum(killed_run.CHUNKS[chunks]) - killed_run.CHUNKS[chunks][1]
+    killed_run.fit(tmp_path, trainer, killed_run.make_state())
+    assert_same_end(tmp_path, undisturbed[0])
+
+
+def start(directory: pathlib.Path) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(train.__file__).parents[1])}
+    command = [sys.executable, killed_run.__file__, str(directory)]
+    return subprocess.Popen(command, env=env)
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_run_killed_from_outside_ends_with_the_same_bytes(undisturbed, tmp_path):
+    log, checkpoints = tmp_path / "metrics.jsonl", tmp_path / "checkpoints"
+
+    process = start(tmp_path)
+    wait_until(lambda: any(checkpoints.glob("44.orbax-checkpoint-tmp*")), process)  # while it writes its second
+    process.kill()
+    assert process.wait(timeout=10) == -signal.SIGKILL
+
+    process = start(tmp_path)
+    wait_until(lambda: len(log.read_bytes().splitlines()) == 16, process)  # in the last epoch
+    process.terminate()
+    started = time.monotonic()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 10
+    assert newest(tmp_path).meta["chunk"] > 0
+
+    process = start(tmp_path)
+    assert process.wait(timeout=120) == 0
+    assert_same_end(tmp_path, undisturbed[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(tmp_path):
+    away = optax.sgd(-0.5)  # the wrong sign: everything grows until float32 ends
+    trainer, state = killed_run.make_trainer(away), killed_run.make_state(away)
+    _, metrics = run_at_once(trainer, state, 40)
+    step = int(np.flatnonzero(~np.isfinite(metrics["loss"]) | ~np.isfinite(metrics["adv_loss"]))[0]) + 1
+    epoch, batch = (step - 1) // 11 + 1, (step - 1) % 11 + 1
+    assert epoch > 2
+    with pytest.raises(loop.NonFiniteLoss) as stopped:
+        killed_run.fit(tmp_path, trainer, state, num_epochs=40, validate_every=1)
+    assert f"in step {step} (epoch {epoch}, batch {batch} of 11; all counted from 1)" in str(stopped.value)
+    assert str(tmp_path / "checkpoints") in str(stopped.value)
+    with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(state)
+    assert restored is not None
+    assert restored.step == 11 * (epoch - 1)
+    assert all(np.isfinite(table).all() for table in restored.state.trained["tables"].values())
+    assert len(read_log(tmp_path)) == 3 * (epoch - 1) + (batch - 1) // 4
+
+
+def test_tables_that_are_not_finite_are_not_saved(tmp_path):
+    """One step an epoch, of a finite loss, after which the tables are not."""
+    too_far = optax.sgd(3e38)
+    trainer, state = killed_run.make_trainer(too_far), killed_run.make_state(too_far)
+    with pytest.raises(loop.NonFiniteLoss, match="Tables are not finite after step 1"):
+        killed_run.fit(tmp_path, trainer, state, batch_size=300, chunk_size=300, validate_every=1)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+    assert not read_log(tmp_path)
+
+
+def test_nothing_to_train_on_is_refused(trainer, tmp_path, monkeypatch):
+    everything = Interactions(np.zeros(40, np.int32), np.arange(40, dtype=np.int32), 30, 40)
+    monkeypatch.setattr(two_processes, "make_data", lambda: everything)
+    with pytest.raises(InputError, match="users who have an unseen item, got none"):
+        killed_run.fit(tmp_path, trainer, killed_run.make_state())
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size", "chunk_size"), [(205, 20, 83), (1, 20, 83), (7, 1, 3), (9, 4, 1), (8, 4, 100)]
+)
+def test_chunks_cover_an_epoch(num_examples, batch_size, chunk_size):
+    chunks = loop._chunks(num_examples, batch_size, chunk_size)
+    batches = [batch for first, num in chunks for batch in range(first, first + num)]
+    assert batches == list(range(-(-num_examples // batch_size)))
+    assert all(num == 1 or num * batch_size <= chunk_size for _, num in chunks)
