@@ -108,13 +108,11 @@ def jaxrec_contestants(
         return timing.Contestant("jaxrec", setting, run, len(pairs))
 
     whole = objectives.pairwise(model=model)
-    return [
-        contestant("batch at once", whole),
-        contestant(
-            f"pieces of {config.piece_size}",
-            rows.in_pieces(whole, reads=model.reads or {}, size=config.piece_size),
-        ),
-    ]
+    contestants = [contestant("batch at once", whole)]
+    if batch_size > config.piece_size:
+        pieces = rows.in_pieces(whole, reads=model.reads or {}, size=config.piece_size)
+        contestants.append(contestant(f"pieces of {config.piece_size}", pieces))
+    return contestants
 
 
 def torch_contestants(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from jaxrec import checkpoint, records, sampling, train
 from jaxrec.types import InputError, Interactions, Params, PyTree
@@ -102,7 +103,7 @@ def fit(
 
     def prepare(at):
         if at.epoch == num_epochs:
-            return None
+            return {}
         order = sampler(data, seed=seed, epoch=at.epoch)
         first, num = chunks[at.chunk]
         padded = -(-batch_size // trainer.count) * trainer.count
@@ -136,6 +137,38 @@ def fit(
         checkpoints.wait()
         raise SystemExit(128 + caught[0])
     return Fitted(trainer.get(state), log.position())
+
+
+def fit_in_memory(
+    model: Model,
+    objective: Objective,
+    data: Interactions,
+    *,
+    num_epochs: int,
+    batch_size: int = 512,
+    optimizer: optax.GradientTransformation | None = None,
+    seed: int = 0,
+) -> Params:
+    """Trains without a run directory, for notebooks and tests: shuffled batches, one device, nothing kept or logged.
+
+    Args:
+        optimizer: Adagrad with learning rate 0.05 and accumulators that start at 0.1 by default, as in He et al.
+        seed: Decides the initial tables, the data's order and the negatives.
+
+    Returns:
+        The params after the last epoch.
+    """
+    optimizer = optimizer or optax.adagrad(0.05, initial_accumulator_value=0.1)
+    init_key, key = jax.random.split(jax.random.key(seed))
+    params = model.init(init_key)
+    trainer = train.parallel(lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices))
+    state, seen = train.init_state(params, optimizer, key), sampling.seen(data)
+    data = sampling.with_unseen_items(data)
+    for epoch in range(num_epochs):
+        order = sampling.shuffled(data, seed=seed, epoch=epoch)
+        batches = sampling.batches(data, order, batch_size=batch_size, first=0, num=-(-len(order) // batch_size))
+        state, _ = trainer.run(state, params["given"], seen, batches)
+    return {**state.trained, "given": params["given"]}
 
 
 def _chunks(num_examples: int, batch_size: int, chunk_size: int) -> list[tuple[int, int]]:

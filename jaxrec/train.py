@@ -192,7 +192,7 @@ def _first(tree: PyTree) -> PyTree:
 def _scan(
     step: Step, devices: Devices, state: TrainState, given: PyTree, seen: sampling.Seen, batches: dict[str, Array]
 ) -> tuple[TrainState, Metrics]:
-    """Steps over batches [S, B]. A step's keys come from its number; all negatives are drawn at once, before the scan."""
+    """Steps over batches [S, B]. A step's keys come from its number; all negatives are drawn before the scan."""
     steps = state.step + jnp.arange(batches["users"].shape[0])
     keys = jax.vmap(lambda step: jax.random.split(jax.random.fold_in(state.key, step)))(steps)
     draw = functools.partial(sampling.negatives, seen=seen, index=devices.index(), count=devices.count)

@@ -117,8 +117,8 @@ class Model:
         init: key -> params.
         score: (params, users [...], items [...]) -> [...], users and items broadcast against each other.
         score_all: (params, users [B]) -> [B, I].
-        score_pairs: (params, users [B], pos [B], neg [B]) -> (scores of pos [B], scores of neg [B]), where the model has
-            something faster than two calls of `score`, which it must equal.
+        score_pairs: (params, users [B], pos [B], neg [B]) -> (scores of pos [B], scores of neg [B]), where the model
+            has something faster than two calls of `score`, which it must equal.
         reads: {table: names of the batch's columns that hold its row ids}, when training reads those rows alone; None
             when it reads every row (graphs, full softmax).
         canonical: params -> params with the same scores in the gauge that relative budgets are stated in; None where

@@ -87,9 +87,7 @@ def test_negatives_are_unseen_and_reach_every_unseen_item(work):
 
 def test_train_throughput_runs(tmp_path):
     path = tmp_path / "train.json"
-    config = train_throughput.Config(
-        **SHAPE, examples=10, bpr_batch_sizes=(4,), apr_batch_sizes=(4,), piece_size=2, json=path
-    )
+    config = train_throughput.Config(**SHAPE, examples=10, bpr_batch_sizes=(4,), apr_batch_sizes=(4,), json=path)
     train_throughput.main(config)
     sgd, adagrad, apr = tables_of(path)
     assert libraries_of(sgd) == {"jaxrec"} | installed("torch", "implicit")
@@ -227,7 +225,9 @@ class TestTorch:
         found = torch_mf.pgd(
             [table.detach() for table in model.tables()], batch, epsilon=0.5, step_size=0.3, num_steps=3, sparse=sparse
         )
-        columns = {name: jax.numpy.asarray(ids.numpy()) for name, ids in zip(("users", "pos", "neg"), batch, strict=True)}
+        columns = {
+            name: jax.numpy.asarray(ids.numpy()) for name, ids in zip(("users", "pos", "neg"), batch, strict=True)
+        }
         clean = objectives.pairwise(model=mf.model(num_users=4, num_items=5, dimension=3))
         surface, x = surfaces.tables("user", "item"), dict(zip(("user", "item"), map(np.float32, tables), strict=True))
         params = {"tables": x, "weights": {}, "given": {}}
