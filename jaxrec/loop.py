@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from jaxrec import checkpoint, records, sampling, train
-from jaxrec.types import InputError, Interactions, Params, PyTree
+from jaxrec.types import InputError, Interactions, Model, Objective, Params, PyTree
 
 CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second or so between looks at the clock
 Sampler = Callable[..., np.ndarray]  # (train, *, seed, epoch) -> rows in order
