@@ -34,6 +34,7 @@ class Config:
     devices: int = 1  # over which each batch is split
     run_dir: pathlib.Path | None = None  # results go here, and a stopped run goes on (default: runs/ml1m_apr/NAME)
     data_dir: pathlib.Path | None = None  # holds MovieLens-1M (default: $JAXREC_DATA, cache, download, sample)
+    bpr_run: pathlib.Path | None = None  # take BPR from this finished run of the same flags instead of training it
     smoke: bool = False  # the whole path on a tiny slice of the data, in under 40 s
     paper: bool = False  # the published schedule: 1000 + 1000 epochs
 
@@ -110,6 +111,8 @@ def main(config: Config) -> None:
                 num_devices=config.devices,
                 run=run,
             )
+            if config.bpr_run is not None:
+                study.reuse(config.bpr_run, setting, config, stages[0], seeds)
             outcomes = study.run(setting, stages, adversary, seeds=seeds)
             found = study.records_of(
                 setting,

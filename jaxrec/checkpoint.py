@@ -212,6 +212,17 @@ def verify(directory: str | pathlib.Path) -> tuple[int, str] | None:
     return None
 
 
+def newest(directory: str | pathlib.Path) -> Any:
+    """The meta of a checkpoint directory's newest step whose files are as they were written; touches nothing.
+
+    None when there is none.
+    """
+    for step in sorted(_steps(pathlib.Path(directory)), reverse=True):
+        with contextlib.suppress(_BadStep):
+            return _check(pathlib.Path(directory) / str(step))["meta"]
+    return None
+
+
 def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
     """Keeps the latest 2 and the best 1; `max_to_keep` with `best_fn`, which looks right, deletes the newest."""
     best: Any = lambda metrics: (metrics["score"], -metrics["step"])  # the earliest of equal scores

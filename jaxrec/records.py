@@ -36,7 +36,7 @@ from jaxrec import types
 from jaxrec.types import InputError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-PLACES = ("run_dir", "data_dir")  # where things lie; the data are known by their fingerprint
+PLACES = ("run_dir", "data_dir", "bpr_run")  # where things lie; the data are known by their fingerprint
 
 
 # Fingerprints and provenance.

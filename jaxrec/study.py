@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,11 @@ import numpy as np
 import optax
 
 from jaxrec import checkpoint, display, evaluate, loop, metrics, records, robustness, splits, summaries, train
-from jaxrec.types import Key, Model, Objective, Params, Split, Surface
+from jaxrec.types import InputError, Key, Model, Objective, Params, Split, Surface
+
+
+SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed")
+REUSED = "reused-from"  # in a model's folder: its log lines stand in the run it was taken from
 
 
 class Setting(NamedTuple):
@@ -114,6 +119,36 @@ def run(setting: Setting, stages: Sequence[Stage], adversary: Adversary, *, seed
     return outcomes
 
 
+def reuse(source: pathlib.Path, setting: Setting, config: Any, stage: Stage, seeds: Sequence[int]) -> None:
+    """Takes a stage's finished trainings over from another run, with the same flags on the same data.
+
+    Args:
+        source: The other run directory. Seeds that it has not finished are trained here.
+        config: This run's; of it the fields of `SAME_TRAINING` must be as they are there.
+
+    Raises:
+        InputError: If it is no run directory, or differs; then every difference is named.
+    """
+    try:
+        theirs = json.loads((source / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a run directory with a config.json, got {source}: {error}.") from None
+    mine = json.loads((setting.run.path / "config.json").read_text())
+    pairs = {name: (theirs["config"].get(name), getattr(config, name)) for name in SAME_TRAINING}
+    pairs["data"] = theirs["data"]["sha256"], mine["data"]["sha256"]
+    if differences := [f"{name}: {there} -> {here}" for name, (there, here) in pairs.items() if there != here]:
+        raise InputError(f"Expected {source} to have trained {stage.name} as this run does: {', '.join(differences)}.")
+    for seed in seeds:
+        there, here = (path / "checkpoints" / f"{stage.name}-{seed}" for path in (source, setting.run.path))
+        newest = checkpoint.newest(there) if there.is_dir() else None
+        if not here.exists() and newest is not None and newest["epoch"] == stage.num_epochs:
+            part = here.with_name(f".{here.name}")
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(there, part)
+            (part / REUSED).write_text(f"{source}\n")
+            part.rename(here)
+
+
 def _driver(setting: Setting, objective: Objective) -> train.Trainer:
     make = lambda devices: train.make_step(objective, setting.optimizer, reads=setting.model.reads, devices=devices)
     return train.parallel(make, num_devices=setting.num_devices)
@@ -164,7 +199,8 @@ def _fit(
             report=report,
         )
         best = checkpoints.restore_best(state)
-    return fitted.state, fitted.state if best is None else best.state, fitted.log_end
+    log_end = log_start if (checkpoints.directory / REUSED).exists() else fitted.log_end
+    return fitted.state, fitted.state if best is None else best.state, log_end
 
 
 def records_of(

@@ -93,6 +93,29 @@ def test_users_and_items_broadcast_against_each_other(method, users, items, shap
 
 
 @every_model
+def test_pair_scores_are_two_scores_and_so_are_their_gradients(method):
+    """Repeated users, an item that is positive here and negative there, one pair of an item with itself."""
+    model, params = built(method)
+    if model.score_pairs is None:
+        pytest.skip("the model scores pairs by two calls")
+    users, pos, neg = jnp.array([2, 0, 2, 5]), jnp.array([1, 3, 6, 4]), jnp.array([3, 1, 1, 4])
+
+    def by_pairs(trained):
+        return model.score_pairs({**params, **trained}, users, pos, neg)
+
+    def by_two(trained):
+        return tuple(model.score({**params, **trained}, users, items) for items in (pos, neg))
+
+    def evaluate(scores):
+        loss = lambda trained: jnp.sum(jnp.sin(scores(trained)[0])) - jnp.sum(jnp.square(scores(trained)[1]))
+        trained = {"tables": params["tables"], "weights": params["weights"]}
+        return jax.jit(lambda trained: (scores(trained), jax.grad(loss)(trained)))(trained)
+
+    for actual, wanted in zip(*map(jax.tree.leaves, (evaluate(by_pairs), evaluate(by_two))), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-6)
+
+
+@every_model
 def test_gradients_are_finite_and_reach_every_table(method):
     model, params = built(method)
 
