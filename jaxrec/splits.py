@@ -11,7 +11,6 @@ occurs twice counts as two interactions, and may fall into two parts: the loader
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import numbers
 
@@ -186,27 +185,6 @@ def sample_negatives(split: Split, *, num: int, seed: int = 0) -> np.ndarray:
     unseen_before = np.repeat(offset, num_seen) + seen.indices - places
     passed = np.searchsorted(unseen_before, (offset[:, None] + ranks).ravel(), side="right").reshape(ranks.shape)
     return np.where(ranks < 0, -1, ranks + passed - seen.indptr[:-1, None]).astype(np.int32)
-
-
-def fingerprint(split: Split) -> str:
-    """SHA-256 of a split's content: sizes, columns, ids and negatives, whatever files they came from."""
-    digest = hashlib.sha256()
-    for part in (split.train, split.valid, split.test):
-        for field in dataclasses.fields(part):
-            _update(digest, field.name, getattr(part, field.name))
-    _update(digest, "negatives", split.negatives)
-    return digest.hexdigest()
-
-
-def _update(digest, name: str, value: np.ndarray | int | None) -> None:
-    """Adds one named value to a digest, with its type and shape."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OUT":
-        value = np.char.encode(value.astype(str), "utf-8")
-    if not isinstance(value, np.ndarray):
-        digest.update(f"{name}={value};".encode())
-        return
-    digest.update(f"{name}:{value.dtype.str}:{value.shape};".encode())
-    digest.update(np.ascontiguousarray(value).data)
 
 
 def _parts(interactions: Interactions, *, valid: np.ndarray, test: np.ndarray) -> Split:

@@ -14,7 +14,6 @@ import optax
 from jaxrec import checkpoint, display, evaluate, loop, metrics, records, robustness, splits, summaries, train
 from jaxrec.types import InputError, Key, Model, Objective, Params, Split, Surface
 
-
 SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed")
 REUSED = "reused-from"  # in a model's folder: its log lines stand in the run it was taken from
 

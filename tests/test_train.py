@@ -124,7 +124,7 @@ def test_two_processes_with_two_devices_each_give_the_tables_of_one(tmp_path):
         for process, out in enumerate(outs)
     ]
     try:
-        printed = [process.communicate(timeout=120)[0] for process in processes]
+        printed = [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -36,7 +36,6 @@ class Located(NamedTuple):
         path: The folder or file that was read.
         source: Where it came from, in words.
         is_sample: Whether this is the sample and not ML-1M: to be said wherever its figures are shown.
-        fingerprint: SHA-256 of the split's content.
         passed_over: Why the places before this one were not taken, a sentence each.
     """
 
@@ -45,7 +44,6 @@ class Located(NamedTuple):
     path: pathlib.Path
     source: str
     is_sample: bool
-    fingerprint: str
     passed_over: tuple[str, ...] = ()
 
 
@@ -147,13 +145,12 @@ def _download(cache: pathlib.Path, passed_over: list[str]) -> None:
 
 
 def _located(found: _Found, source: str, passed_over: list[str]) -> Located:
-    """The answer, with its fingerprint."""
+    """The answer."""
     return Located(
         split=found.split,
         name=found.name,
         path=found.path,
         source=source,
         is_sample=found.name == SAMPLE,
-        fingerprint=splits.fingerprint(found.split),
         passed_over=tuple(passed_over),
     )
