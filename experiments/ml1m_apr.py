@@ -95,7 +95,10 @@ def main(config: Config) -> None:
             "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
             f"PGD-{config.num_steps}": lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps),
         },
-        epsilons={"absolute": config.absolute_epsilons, "relative": config.relative_epsilons},
+        epsilons={
+            "absolute": sorted({*config.absolute_epsilons, config.epsilon} - {0}),  # the table shows config.epsilon
+            "relative": config.relative_epsilons,
+        },
         surface=surface,
         surface_name="user and item tables",
     )

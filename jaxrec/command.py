@@ -55,8 +55,8 @@ def check(config: Any, expected: Mapping[str, Expected]) -> None:
 def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[str] | None = None) -> None:
     """Reads a `config` from the command line and calls `main` with it.
 
-    Leaves with status 2 and one line on stderr when the arguments are wrong or `main` raises an InputError, with 130
-    when it is interrupted from the keyboard. `--help` shows the docstring of the module of `main`, and every flag with
+    Leaves with one line on stderr: with status 2 when the arguments are wrong or `main` raises an InputError, with 1
+    when training diverges, with 130 when it is interrupted from the keyboard. `--help` shows the docstring of the module of `main`, and every flag with
     the comment at its line and its default.
 
     Args:
@@ -69,6 +69,8 @@ def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[s
         main(parsed)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
+    except FloatingPointError as error:
+        _leave(str(error), 1)  # training diverged (loop.NonFiniteLoss): the message says where
     except ValueError as error:
         types = sys.modules.get("jaxrec.types")  # not imported: then no InputError can have been raised
         if types is None or not isinstance(error, types.InputError):

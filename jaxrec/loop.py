@@ -22,7 +22,7 @@ CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second
 Sampler = Callable[..., np.ndarray]  # (train, *, seed, epoch) -> rows in order
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(FloatingPointError):
     """The loss became infinite or not a number; the message names step and batch, and the checkpoint to go back to."""
 
 
