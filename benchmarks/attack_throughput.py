@@ -109,7 +109,9 @@ def jaxrec_contestants(
         return rows.write_back(full, small, names, plan)
 
     def in_pieces(params: Params, batch: dict[str, Array]) -> PyTree:
-        return perturbed(rows.in_pieces(whole, reads=model.reads or {}, size=config.piece_size), params, batch)
+        return perturbed(
+            rows.in_pieces(lambda model: objectives.pairwise(model=model), model, size=config.piece_size), params, batch
+        )
 
     def contestant(setting: str, perturb: Callable[[Params, dict[str, Array]], PyTree]) -> timing.Contestant:
         compiled = jax.jit(perturb)

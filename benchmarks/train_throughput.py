@@ -110,7 +110,7 @@ def jaxrec_contestants(
     whole = objectives.pairwise(model=model)
     contestants = [contestant("batch at once", whole)]
     if batch_size > config.piece_size:
-        pieces = rows.in_pieces(whole, reads=model.reads or {}, size=config.piece_size)
+        pieces = rows.in_pieces(lambda model: objectives.pairwise(model=model), model, size=config.piece_size)
         contestants.append(contestant(f"pieces of {config.piece_size}", pieces))
     return contestants
 

@@ -56,8 +56,8 @@ def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[s
     """Reads a `config` from the command line and calls `main` with it.
 
     Leaves with one line on stderr: with status 2 when the arguments are wrong or `main` raises an InputError, with 1
-    when training diverges, with 130 when it is interrupted from the keyboard. `--help` shows the docstring of the module of `main`, and every flag with
-    the comment at its line and its default.
+    when training diverges, with 130 when it is interrupted from the keyboard. `--help` shows the docstring of the
+    module of `main`, and every flag with the comment at its line and its default.
 
     Args:
         main: Does the work; imports what is heavy.

@@ -5,6 +5,7 @@ on from its newest good checkpoint and ends with the same bytes as one that was 
 """
 
 import contextlib
+import functools
 import signal
 import threading
 import time
@@ -81,11 +82,14 @@ def fit(
         report: Called with each log line and its timing, for a progress display.
 
     Raises:
+        ValueError: If `validate_every < 1`.
         InputError: If there is nothing to train on.
         NonFiniteLoss: At the first step whose loss is not finite, or when what it left in the tables is not; nothing
             of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
+    if validate_every < 1:
+        raise ValueError(f"Expected validate_every >= 1, got validate_every={validate_every}.")
     seen = sampling.seen(data)
     data = sampling.with_unseen_items(data)
     if not len(data):
@@ -101,10 +105,12 @@ def fit(
         return Fitted(jax.device_get(state), log_end)
     log.truncate(log_end)
 
+    order_of = functools.lru_cache(maxsize=1)(lambda epoch: sampler(data, seed=seed, epoch=epoch))
+
     def prepare(at):
         if at.epoch == num_epochs:
             return {}
-        order = sampler(data, seed=seed, epoch=at.epoch)
+        order = order_of(at.epoch)
         first, num = chunks[at.chunk]
         padded = -(-batch_size // trainer.count) * trainer.count
         return sampling.batches(data, order, batch_size=batch_size, first=first, num=num, padded_size=padded)
@@ -121,14 +127,15 @@ def fit(
             line = place | _summarise(_finite(jax.device_get(metrics), done, chunks, checkpoints), used)
             timing = place | _timing(used, time.perf_counter() - started)
             due = position.chunk == 0 and (position.epoch % validate_every == 0 or position.epoch == num_epochs)
-            if due and validate is not None:
-                line |= validate({**_finite_state(trainer.get(state), checkpoints).trained, "given": given})
+            host_state = _finite_state(trainer.get(state), checkpoints) if due else None
+            if host_state is not None and validate is not None:
+                line |= validate({**host_state.trained, "given": given})
             log.write(line)
             timings.write(timing)
             report(line | timing)
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
-                host_state = _finite_state(trainer.get(state), checkpoints)
+                host_state = host_state or _finite_state(trainer.get(state), checkpoints)
                 meta = {"epoch": position.epoch, "chunk": position.chunk, "log_end": log.position()}
                 checkpoints.save(int(host_state.step), host_state, meta, line.get(score))
             if stop:

@@ -20,7 +20,7 @@ def bpr(pos: Array, neg: Array) -> Array:
         neg: [...], scores of the negative items.
 
     Returns:
-        [...], log(1 + exp(neg - pos)); finite for every finite input.
+        [...], log(1 + exp(neg - pos)); finite where neg - pos is.
     """
     return jax.nn.softplus(neg - pos)
 
@@ -41,12 +41,13 @@ def bce(scores: Array, relevant: Array, where: Array | None = None) -> Array:
     Returns:
         [...], sum of softplus(scores) - relevant * scores.
     """
-    return _sum(jax.nn.softplus(scores) - relevant * scores, where)
+    scores = _kept(scores, where)
+    return _sum(relevant * jax.nn.softplus(-scores) + (1 - relevant) * jax.nn.softplus(scores), where)
 
 
 def mse(scores: Array, relevant: Array, where: Array | None = None) -> Array:
     """Squared error, summed over the list (the name is the field's; the caller divides). Shapes as in `bce`."""
-    return _sum(jnp.square(scores - relevant), where)
+    return _sum(jnp.square(_kept(scores, where) - relevant), where)
 
 
 def softmax(scores: Array, relevant: Array, where: Array | None = None) -> Array:
@@ -60,6 +61,11 @@ def softmax(scores: Array, relevant: Array, where: Array | None = None) -> Array
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = weights / jnp.where(total > 0, total, 1)
     return -jnp.sum(weights * jnp.where(kept, log_likelihood, 0), axis=-1)
+
+
+def _kept(scores: Array, where: Array | None) -> Array:
+    """The scores with 0 where they do not count: what is not finite there must not reach the gradient."""
+    return scores if where is None else jnp.where(where, scores, 0)
 
 
 def _sum(losses: Array, where: Array | None) -> Array:

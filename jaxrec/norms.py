@@ -64,7 +64,8 @@ def _radial(key: Key, direction: Array) -> Array:
 def _l2_size(x: Array) -> Array:
     # Scaled by the largest entry, because the squares of gradients near 1e-23 are zero in float32.
     largest = _linf_size(x)
-    return largest * jnp.sqrt(jnp.sum(jnp.square(_rows(_divide(x, largest))), axis=1))
+    # The sum is at least 1 but for rounding, and 0 for a zero row, where the square root has no finite slope.
+    return largest * jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(_rows(_divide(x, largest))), axis=1), 1))
 
 
 def _l2_steepest(grad: Array) -> Array:
@@ -105,13 +106,15 @@ def _l1_steepest(grad: Array) -> Array:
 
 def _l1_project(x: Array, radius: Scalar) -> Array:
     rows = _rows(x)
-    descending = -jnp.sort(-jnp.abs(rows), axis=1)
+    # Measured from each row's largest entry: sums of the entries themselves round a small radius away.
+    below = jnp.abs(rows) - _linf_size(x)[:, None]
+    descending = jnp.sort(below, axis=1, descending=True)
     excess = jnp.cumsum(descending, axis=1) - radius
     count = jnp.arange(1, rows.shape[1] + 1, dtype=rows.dtype)[None]
     support = jnp.maximum(jnp.sum(descending * count > excess, axis=1, keepdims=True), 1)
     threshold = jnp.take_along_axis(excess, support - 1, axis=1) / support
     inside = _like_rows(_l1_size(x) <= radius, rows)
-    shrunk = jnp.sign(rows) * jnp.maximum(jnp.abs(rows) - threshold, 0)
+    shrunk = jnp.sign(rows) * jnp.maximum(below - threshold, 0)
     return jnp.where(inside, rows, shrunk).reshape(x.shape)
 
 

@@ -59,8 +59,8 @@ def better(first: tuple[Array, PyTree], second: tuple[Array, PyTree]) -> tuple[A
     wins = second[0] > first[0]
 
     def pick(first_delta, second_delta):
-        units = wins if wins.shape[0] == 1 else wins.reshape(-1, *(1,) * (first_delta.ndim - 1))
-        return jnp.where(units.reshape(()) if wins.shape[0] == 1 else units, second_delta, first_delta)
+        shape = () if len(wins) == 1 else (-1, *(1,) * (first_delta.ndim - 1))
+        return jnp.where(wins.reshape(shape), second_delta, first_delta)
 
     return jnp.where(wins, second[0], first[0]), jax.tree.map(pick, first[1], second[1])
 

@@ -59,7 +59,7 @@ def adversary_batch(train: Interactions, key: Key) -> dict[str, Array]:
         "users": jnp.asarray(data.users),
         "pos": jnp.asarray(data.items),
         "neg": neg,
-        "where": np.ones(len(data), bool),
+        "where": jnp.asarray(np.ones(len(data), bool)),
     }
 
 
@@ -80,9 +80,8 @@ def training_oracle(
     pos, neg = jax.lax.map(lambda items: _scores(model, params, batch["users"], items, piece_size), items)
     spread = jnp.std(pos - neg)
     scale = 1 / jnp.where(spread > 0, spread, 1)
-    clean = objectives.pairwise(model=model, loss=lambda pos, neg: losses.bpr(scale * pos, scale * neg))
-    if model.reads is not None:
-        clean = rows.in_pieces(clean, reads=model.reads, size=piece_size)
+    make = lambda model: objectives.pairwise(model=model, loss=lambda pos, neg: losses.bpr(scale * pos, scale * neg))
+    clean = make(model) if model.score_rows is None else rows.in_pieces(make, model, size=piece_size)
 
     def adversary_losses(key, x):
         return clean(surface.put(params, x), batch, key, lambda tree: tree)[0][None]

@@ -7,6 +7,7 @@ the unchanged objective, attack and optimiser run on the small tables; `write_ba
 intermediates stay in the processor's cache.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrec.types import Array, Objective, PyTree
+from jaxrec.types import Array, Model, Objective, PyTree
 
 Reads = Mapping[str, tuple[str, ...]]
 _CHECKED = "promise_in_bounds"  # ids are checked on the host (types.check_ids); clamping again costs time
@@ -49,7 +50,11 @@ def compact(
     Returns:
         The plan, and the batch with slots in place of ids. A table with no more rows than the batch has ids for it is
         left as it is: there the dense form is faster.
+
+    Raises:
+        ValueError: If two tables read one column: it cannot hold the slots of both.
     """
+    _check_reads(reads)
     ids, slots, relabelled = {}, {}, dict(batch)
     for name, columns in reads.items():
         own = jnp.concatenate([batch[column] for column in columns])
@@ -57,8 +62,8 @@ def compact(
         num_rows, num_ids = tables[name].shape[0], everyones.shape[0]
         if num_ids >= num_rows:
             continue
-        # Whoever writes last owns the slot; all ids of one row read the same winner.
-        winner = jnp.zeros(num_rows, jnp.int32).at[everyones].set(jnp.arange(num_ids, dtype=jnp.int32), mode=_CHECKED)
+        # A row's slot is its last place among the ids: the same on all devices, in whatever order they write.
+        winner = jnp.zeros(num_rows, jnp.int32).at[everyones].max(jnp.arange(num_ids, dtype=jnp.int32), mode=_CHECKED)
         ids[name], slots[name] = everyones, _take(winner, everyones)
         own_slots = jnp.split(_take(winner, own), len(columns))
         relabelled.update(zip(columns, own_slots, strict=True))
@@ -107,62 +112,98 @@ def tables_of(optimizer: optax.GradientTransformation, trained: PyTree, opt_stat
 
 
 def separable(optimizer: optax.GradientTransformation) -> bool:
-    """Whether a row with gradient zero stays still, its optimiser slots too: then a step by rows is the dense step.
+    """Whether a step by rows is the dense step: found out by taking both, on a table of three rows.
 
-    True of SGD and Adagrad. False of momentum, Adam and weight decay, which move rows that a batch does not touch.
+    True of SGD and Adagrad. False where a row with gradient zero moves, or its optimiser slots do (momentum, Adam,
+    weight decay), and where a row's update depends on the other rows (clipping by a block's size, trust ratios).
     """
-    table = {"t": np.array([[1, 2], [3, 4]], np.float32)}
-    grad = np.array([[0.3, -0.2], [0.1, 0.4]], np.float32)
+    table = np.array([[1, 2], [3, 4], [5, -6]], np.float32)
+    grad = np.array([[0.3, -0.2], [0.1, 0.4], [0.2, 0.5]], np.float32)
+    some = grad * np.array([[0], [1], [1]], np.float32)
+    touched = np.array([1, 2, 1, 1])  # with spare copies of row 1, whose gradient is zero
 
     @jax.jit  # one compilation instead of one for every operation
-    def moves():
-        first, state = optimizer.update({"t": grad}, optimizer.init(table), table)
-        update, after = optimizer.update({"t": grad * [[0], [1]]}, state, optax.apply_updates(table, first))
-        before = jax.tree.leaves((jax.tree.map(jnp.zeros_like, update), state))
-        return [new - old for old, new in zip(before, jax.tree.leaves((update, after)), strict=True)]
+    def both():
+        start = {"t": jnp.asarray(table)}
+        first, state = optimizer.update({"t": jnp.asarray(grad)}, optimizer.init(start), start)
+        start = optax.apply_updates(start, first)
+        dense = optimizer.update({"t": jnp.asarray(some)}, state, start)
+        rows_of = lambda x: x[touched] if jnp.shape(x) == table.shape else x
+        copies = jnp.asarray(some[touched] * np.array([[1], [1], [0], [0]], np.float32))
+        by_rows = optimizer.update({"t": copies}, *jax.tree.map(rows_of, (state, start)))
+        moved = [(new, old) for new, old in zip(*map(jax.tree.leaves, (dense, ({"t": 0 * table}, state))), strict=True)]
+        pairs = list(zip(*map(jax.tree.leaves, (dense, by_rows)), strict=True))
+        full = lambda x: jnp.shape(x) == table.shape
+        stays = [jnp.all(new[0] == old[0]) for new, old in moved if full(new)]
+        agree = [jnp.allclose(x[1:], y[:2], rtol=1e-5) for x, y in pairs if full(x)]
+        return jnp.all(jnp.stack(stays + agree))
 
-    return not any(move[0].any() for move in jax.device_get(moves()) if move.shape == grad.shape)
+    return bool(both())
 
 
-def in_pieces(objective: Objective, *, reads: Reads, size: int = 256) -> Objective:
-    """The same objective, summed piece by piece, its gradient too.
+def in_pieces(make: Callable[[Model], Objective], model: Model, *, size: int = 256) -> Objective:
+    """The objective `make(model)`, summed piece by piece, its gradient too.
 
     Args:
-        objective: A sum over the examples of its batch whose `where` is true. Its metrics are such sums as well, and
-            are not differentiated.
-        reads: As in `compact`; the objective reads the tables through these columns alone.
+        make: Builds the objective, which sees its model through `score_pairs` alone and is a sum over the examples of
+            its batch whose `where` is true, each adding a number of its own (a clean objective; an adversarial one
+            would attack each piece for itself). Its metrics are such sums as well, and are not differentiated.
+        model: With `reads` and `score_rows`.
         size: Examples in a piece. 256 rows of 64 floats, a few times over, fit the second-level cache.
 
     Returns:
-        An objective with the value and the gradient of `objective` up to the order of summation. Batches of at most
-        `size` examples go to `objective` as they are.
+        An objective with the value of `make(model)` and its gradient in tables and weights (not in what is given), up
+        to the order of summation. Each piece is differentiated with respect to the rows it read, and these gradients
+        are added to the tables' at once. Batches of at most `size` examples go to `make(model)` as they are.
+
+    Raises:
+        ValueError: If the model lacks `reads` or `score_rows`.
     """
+    if model.reads is None or model.score_rows is None:
+        raise ValueError("Expected a model with reads and score_rows, got one without.")
+    reads, score_rows = model.reads, model.score_rows
+
+    def score_pairs(params, users, pos, neg):
+        return score_rows(params, users, pos), score_rows(params, users, neg)
+
+    whole, of_rows = make(model), make(dataclasses.replace(model, score_pairs=score_pairs))
 
     def pieced(params, batch, key, reduce):
         num_examples = batch["where"].shape[0]
         if num_examples <= size:
-            return objective(params, batch, key, reduce)
+            return whole(params, batch, key, reduce)
         pieces = _split(batch, size)
-        given = params["given"]
         keys = jax.random.split(key, -(-num_examples // size))
+        given = params["given"]
 
-        def value(trained, piece, key):
-            return objective({**trained, "given": given}, piece, key, reduce)
+        def value(rows, trained, piece, key):
+            return of_rows({**trained, "given": given}, {**piece, **rows}, key, reduce)
+
+        def rows_of(trained, piece):
+            return {column: _take(trained["tables"][name], piece[column]) for name in reads for column in reads[name]}
 
         @jax.custom_vjp
         def total(trained):
-            totals = jax.lax.map(lambda args: value(trained, *args), (pieces, keys))
+            totals = jax.lax.map(lambda args: value(rows_of(trained, args[0]), trained, *args), (pieces, keys))
             return jax.tree.map(lambda x: jnp.sum(x, axis=0), totals)
 
         def forward(trained):
             def add(carry, args):
                 totals, grads = carry
-                value_of_piece, grads = _add_gradient(value, trained, grads, *args)
-                return (jax.tree.map(jnp.add, totals, value_of_piece), grads), None
+                of = lambda rows, weights: value(rows, {**trained, "weights": weights}, *args)
+                gradient = jax.value_and_grad(of, argnums=(0, 1), has_aux=True)
+                result, (by_row, by_weight) = gradient(rows_of(trained, args[0]), trained["weights"])
+                tables = dict(grads["tables"])
+                for name, columns in reads.items():
+                    ids = jnp.concatenate([args[0][column] for column in columns])
+                    added = jnp.concatenate([by_row[column] for column in columns])
+                    tables[name] = tables[name].at[ids].add(added, mode=_CHECKED)
+                grads = {"tables": tables, "weights": jax.tree.map(jnp.add, grads["weights"], by_weight)}
+                return (jax.tree.map(jnp.add, totals, result), grads), None
 
-            zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
             first = jax.tree.map(lambda x: x[0], (pieces, keys))
-            start = (zeros(jax.eval_shape(value, trained, *first)), zeros(trained))
+            shapes = jax.eval_shape(lambda *args: value(rows_of(trained, args[0]), trained, *args), *first)
+            start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, trained))
             return jax.lax.scan(add, start, (pieces, keys))[0]
 
         def backward(grads, cotangents):
@@ -171,26 +212,13 @@ def in_pieces(objective: Objective, *, reads: Reads, size: int = 256) -> Objecti
         total.defvjp(forward, backward)
         return total({"tables": params["tables"], "weights": params["weights"]})
 
-    def _add_gradient(value, trained, grads, piece, key):
-        """Adds the gradient of one piece: taken with respect to copies of the rows it reads, one an occurrence."""
-        ids = {name: jnp.concatenate([piece[column] for column in columns]) for name, columns in reads.items()}
-        places = {}
-        for name, columns in reads.items():
-            positions = jnp.split(jnp.arange(ids[name].shape[0], dtype=jnp.int32), len(columns))
-            places.update(zip(columns, positions, strict=True))
-
-        def of_copies(copies, weights):
-            return value({"tables": {**trained["tables"], **copies}, "weights": weights}, {**piece, **places}, key)
-
-        copies = {name: _take(trained["tables"][name], ids[name]) for name in reads}
-        result, (by_copy, by_weight) = jax.value_and_grad(of_copies, argnums=(0, 1), has_aux=True)(
-            copies, trained["weights"]
-        )
-        tables = {name: grads["tables"][name].at[ids[name]].add(by_copy[name], mode=_CHECKED) for name in reads}
-        weights = jax.tree.map(jnp.add, grads["weights"], by_weight)
-        return result, {"tables": {**grads["tables"], **tables}, "weights": weights}
-
     return pieced
+
+
+def _check_reads(reads: Reads) -> None:
+    columns = [column for of_table in reads.values() for column in of_table]
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"Expected each column of a batch to hold the ids of one table, got reads={dict(reads)}.")
 
 
 def _split(batch: Mapping[str, Array], size: int) -> dict[str, Array]:

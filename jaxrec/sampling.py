@@ -137,7 +137,8 @@ def negatives(key: Key, users: Array, seen: Seen, *, index: Array | int = 0, cou
         key: Consumed.
         users: int32 [B], this device's part of the global batch.
         index, count: Which of `count` devices this is. The numbers of the global batch are drawn on every device and
-            each takes its part, so that the negatives do not depend on the number of devices.
+            each takes its part, so that the negatives do not depend on the number of devices (nor on padding: JAX's
+            default generator gives the first n of more numbers the same values).
 
     Returns:
         int32 [B]. For a user who has seen every item the last item (leave such users out of training). The bias of

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrec import norms
 from jaxrec.types import PyTree, Surface
 
 
@@ -40,7 +41,7 @@ def row_scales(x: PyTree) -> PyTree:
     """The mean L2 norm of the rows of each array in x; 1 for an array of zeros."""
 
     def scale(array):
-        mean = jnp.mean(jnp.linalg.norm(array.reshape(array.shape[0], -1), axis=1))
+        mean = jnp.mean(norms.L2.size(array))
         return jnp.where(mean > 0, mean, 1)
 
     return jax.tree.map(scale, x)

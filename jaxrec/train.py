@@ -32,7 +32,7 @@ class TrainState:
 
     trained: PyTree
     opt_state: PyTree
-    step: Array
+    step: Array | np.ndarray
     key: Key
 
 
@@ -147,8 +147,9 @@ def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Traine
         count=num_devices,
     )
 
-    local = [device for device in jax.devices()[:num_devices] if device.process_index == jax.process_index()]
-    first = next(i for i, device in enumerate(jax.devices()) if device == local[0])
+    here = [i for i, device in enumerate(jax.devices()[:num_devices]) if device.process_index == jax.process_index()]
+    if not here:
+        raise InputError(f"Expected devices of every process among {num_devices}, got none of this one's.")
     scan = jax.pmap(
         functools.partial(_scan, make(devices), devices),
         axis_name="data",
@@ -162,7 +163,7 @@ def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Traine
             if x.shape[1] % num_devices:
                 raise ValueError(f"Expected a batch that {num_devices} devices divide, got {x.shape[1]} examples.")
             parts = x.reshape(x.shape[0], num_devices, -1, *x.shape[2:]).swapaxes(0, 1)
-            return np.ascontiguousarray(parts[first : first + len(local)])
+            return np.ascontiguousarray(parts[here])
 
         state, metrics = scan(state, given, seen, {name: shard(x) for name, x in batches.items()})
         return state, _first(metrics)
@@ -170,8 +171,8 @@ def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Traine
     def put(state):  # by way of the host: donating a replica must not delete the caller's buffer
         def replicate(x):
             if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-                return jax.random.wrap_key_data(replicate(jax.random.key_data(x)))
-            return np.broadcast_to(np.asarray(x), (len(local), *x.shape))
+                return jax.random.wrap_key_data(replicate(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+            return np.broadcast_to(np.asarray(x), (len(here), *x.shape))
 
         return jax.tree.map(replicate, state)
 
@@ -183,7 +184,7 @@ def _first(tree: PyTree) -> PyTree:
 
     def read(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(read(jax.random.key_data(x)))
+            return jax.random.wrap_key_data(read(jax.random.key_data(x)), impl=jax.random.key_impl(x))
         return x.addressable_shards[0].data[0]
 
     return jax.tree.map(read, tree)

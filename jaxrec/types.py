@@ -25,7 +25,7 @@ class InputError(ValueError):
     """Bad input from a user: its message says all they need, and a command prints it alone and exits with status 2."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Interactions:
     """Who touched what: columns of equal length, checked once, here, on the host.
 
@@ -35,12 +35,13 @@ class Interactions:
         num_users: Rows of the user table; users without an interaction are allowed.
         num_items: Rows of the item table.
         ratings: float32 [N], finite; None for implicit feedback.
-        timestamps: int64 [N], seconds since 1970; None when unknown.
+        timestamps: int64 [N], in the unit of the file, normally seconds since 1970; None when unknown.
         user_ids: [num_users], the ids of the file; None when they are 0, 1, 2, ...
         item_ids: [num_items], likewise.
 
     Raises:
-        ValueError: If the columns differ in length, or an id lies outside its range, or a rating is not finite.
+        ValueError: If the columns differ in length or have another type, an id lies outside its range, or a rating is
+            not finite.
     """
 
     users: np.ndarray
@@ -57,9 +58,9 @@ class Interactions:
             column = getattr(self, name)
             if column is None:
                 continue
-            if column.shape != self.users.shape or column.dtype != kind:
+            if column.shape != (len(self.users),) or column.dtype != kind:
                 raise ValueError(
-                    f"Expected {name} of shape {self.users.shape} and type {np.dtype(kind)}, "
+                    f"Expected {name} of shape {(len(self.users),)} and type {np.dtype(kind)}, "
                     f"got {column.shape} and {column.dtype}."
                 )
         check_ids(self.users, self.num_users, "users")
@@ -118,7 +119,9 @@ class Model:
         score: (params, users [...], items [...]) -> [...], users and items broadcast against each other.
         score_all: (params, users [B]) -> [B, I].
         score_pairs: (params, users [B], pos [B], neg [B]) -> (scores of pos [B], scores of neg [B]), where the model
-            has something faster than two calls of `score`, which it must equal.
+            has something faster than two calls of `score`, which it must equal; its gradient may be reverse-mode only.
+        score_rows: (params, rows of users [..., D], rows of items [..., D]) -> [...], where a score depends on these
+            two rows alone.
         reads: {table: names of the batch's columns that hold its row ids}, when training reads those rows alone; None
             when it reads every row (graphs, full softmax).
         canonical: params -> params with the same scores in the gauge that relative budgets are stated in; None where
@@ -129,6 +132,7 @@ class Model:
     score: Callable[[Params, Array, Array], Array]
     score_all: Callable[[Params, Array], Array]
     score_pairs: Callable[[Params, Array, Array, Array], tuple[Array, Array]] | None = None
+    score_rows: Callable[[Params, Array, Array], Array] | None = None
     reads: Mapping[str, tuple[str, ...]] | None = None
     canonical: Callable[[Params], Params] | None = None
 

@@ -1,5 +1,6 @@
 """The loop: what it logs and keeps, and that a run which was interrupted ends with the bytes of one that was not."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -172,10 +173,19 @@ def test_a_signal_saves_and_leaves_with_its_status(trainer, undisturbed, tmp_pat
     assert_same_end(tmp_path, undisturbed[0])
 
 
-def start(directory: pathlib.Path) -> subprocess.Popen:
+@pytest.fixture
+def start():
+    """Starts `killed_run.py` on a directory; none outlives the test."""
     env = {**os.environ, "PYTHONPATH": str(pathlib.Path(train.__file__).parents[1])}
-    command = [sys.executable, killed_run.__file__, str(directory)]
-    return subprocess.Popen(command, env=env)
+    with contextlib.ExitStack() as stack:
+
+        def start(directory: pathlib.Path) -> subprocess.Popen:
+            process = subprocess.Popen([sys.executable, killed_run.__file__, str(directory)], env=env)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 def wait_until(condition, process: subprocess.Popen) -> None:
@@ -186,7 +196,7 @@ def wait_until(condition, process: subprocess.Popen) -> None:
         time.sleep(0.001)
 
 
-def test_a_run_killed_from_outside_ends_with_the_same_bytes(undisturbed, tmp_path):
+def test_a_run_killed_from_outside_ends_with_the_same_bytes(start, undisturbed, tmp_path):
     log, checkpoints = tmp_path / "metrics.jsonl", tmp_path / "checkpoints"
 
     process = start(tmp_path)

@@ -1,5 +1,6 @@
 """A step on the touched rows, and an objective in pieces, against the same mathematics on whole tables."""
 
+import dataclasses
 import functools
 
 import jax
@@ -170,21 +171,23 @@ def test_separable_is_true_of_optimizers_that_leave_untouched_rows_alone(optimiz
 def make_layered():
     """A model with weights beside its tables, and its params: score = user . (item @ mix)."""
 
+    def score_rows(params, users, items):
+        return jnp.sum(users * (items @ params["weights"]["mix"]), axis=-1)
+
     def score(params, users, items):
-        tables = params["tables"]
-        return jnp.sum(tables["user"][users] * (tables["item"][items] @ params["weights"]["mix"]), axis=-1)
+        return score_rows(params, params["tables"]["user"][users], params["tables"]["item"][items])
 
     mix = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)), jnp.float32)
     params = {"tables": make_tables(), "weights": {"mix": mix}, "given": {}}
     reads = {"user": ("users",), "item": ("pos", "neg")}
-    return Model(init=lambda key: params, score=score, score_all=lambda params, users: users, reads=reads), params
+    score_all = lambda params, users: users
+    return Model(init=lambda key: params, score=score, score_all=score_all, score_rows=score_rows, reads=reads), params
 
 
 @pytest.mark.parametrize(("size", "adversarial"), [(4, False), (5, False), (10, False), (4, True)])
 def test_an_objective_in_pieces_is_the_objective(size, adversarial):
     model, params = make_layered()
-    assert model.reads is not None
-    pieced = rows.in_pieces(objectives.pairwise(model=model), reads=model.reads, size=size)
+    pieced = rows.in_pieces(lambda model: objectives.pairwise(model=model), model, size=size)
     trained = {"tables": params["tables"], "weights": params["weights"]}
 
     def of_trained(objective, trained):
@@ -202,8 +205,30 @@ def test_an_objective_in_pieces_is_the_objective(size, adversarial):
 
 def test_a_cotangent_scales_the_gradient_in_pieces():
     model, params = make_layered()
-    assert model.reads is not None
-    pieced = rows.in_pieces(objectives.pairwise(model=model), reads=model.reads, size=4)
+    pieced = rows.in_pieces(lambda model: objectives.pairwise(model=model), model, size=4)
     loss = lambda mix: pieced({**params, "weights": {"mix": mix}}, make_batch(), jax.random.key(0), alone)[0]
     mix = params["weights"]["mix"]
     np.testing.assert_allclose(jax.grad(lambda mix: -3 * loss(mix))(mix), -3 * jax.grad(loss)(mix), rtol=1e-6)
+
+
+def test_a_model_that_cannot_score_rows_is_refused_in_pieces():
+    model, _ = make_layered()
+    with pytest.raises(ValueError, match="score_rows"):
+        rows.in_pieces(lambda model: objectives.pairwise(model=model), dataclasses.replace(model, score_rows=None))
+
+
+def test_a_column_that_two_tables_read_is_refused():
+    reads = {"item": ("pos", "neg"), "popularity": ("neg",)}
+    with pytest.raises(ValueError, match="one table"):
+        rows.compact({"item": jnp.zeros((9, 2)), "popularity": jnp.zeros((9, 1))}, make_batch(), reads, lambda x: x)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.clip_by_block_rms(0.01), optax.sgd(0.1)),
+        optax.chain(optax.scale_by_trust_ratio(), optax.sgd(0.1)),
+    ],
+)
+def test_separable_is_false_where_a_row_depends_on_the_others(optimizer):
+    assert not rows.separable(optimizer)

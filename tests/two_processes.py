@@ -33,7 +33,7 @@ def make_objective(*, in_pieces=False):
     clean = objectives.pairwise(model=MODEL)
     if in_pieces:
         assert MODEL.reads is not None
-        clean = rows.in_pieces(clean, reads=MODEL.reads, size=2)
+        clean = rows.in_pieces(lambda model: objectives.pairwise(model=model), MODEL, size=2)
     return apr.objective(clean=clean, attack=fgsm.attack(epsilon=0.2), surface=surfaces.tables("user", "item"))
 
 

@@ -84,8 +84,6 @@ def attack(
 
         nothing = perturbations.candidate(loss_key, oracle, x, jax.tree.map(jnp.zeros_like, x))
         (_, delta), _ = jax.lax.scan(restart, nothing, jax.random.split(run_key, num_restarts))
-        return perturbations.outcome(
-            loss_key, oracle, norm, x, delta, gradient_evaluations=cost, queries=num_restarts + 2
-        )
+        return perturbations.outcome(loss_key, oracle, norm, x, delta, **cost)
 
     return pgd

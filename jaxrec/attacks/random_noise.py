@@ -15,8 +15,8 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.L2) -> Attack:
         norm: In which it is measured. The direction is that of a uniform point of the ball.
 
     Returns:
-        `(key, oracle, x) -> (delta, info)`, with the oracle's mask and box kept, which can make rows shorter. It asks
-        the oracle for nothing but what the final loss is.
+        `(key, oracle, x) -> (delta, info)`. The oracle's mask is kept, at full norm; its box is kept too, and can make
+        rows shorter. It asks the oracle for nothing but what the final loss is.
 
     Raises:
         ValueError: If `epsilon` is negative or not finite.
@@ -25,8 +25,8 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.L2) -> Attack:
 
     def random_noise(key, oracle, x):
         noise_key, loss_key = jax.random.split(key)
-        noise = perturbations.map_with_keys(lambda key, x: epsilon * norm.direction(norm.sample(key, x)), noise_key, x)
-        delta = perturbations.legal(oracle, x, perturbations.masked(oracle, noise))
+        noise = perturbations.masked(oracle, perturbations.map_with_keys(norm.sample, noise_key, x))
+        delta = perturbations.legal(oracle, x, jax.tree.map(lambda row: epsilon * norm.direction(row), noise))
         return perturbations.outcome(loss_key, oracle, norm, x, delta, gradient_evaluations=0, queries=1)
 
     return random_noise

@@ -6,7 +6,7 @@ He, He, Du and Chua, "Adversarial Personalized Ranking for Recommendation", SIGI
 import jax
 import jax.numpy as jnp
 
-from jaxrec import oracles
+from jaxrec import oracles, perturbations
 from jaxrec.types import Attack, Objective, Scalar, Surface
 
 
@@ -27,7 +27,11 @@ def objective(*, clean: Objective, attack: Attack, surface: Surface, adv_weight:
         user share that user's row of delta, so *the batch decides the adversary*. Rows that the batch does not touch
         have delta 0. No gradient flows through delta. The adversarial loss is never below the clean one to first order;
         with epsilon 0 they are equal.
+
+    Raises:
+        ValueError: If `adv_weight` is negative or not finite.
     """
+    perturbations.check_epsilon(adv_weight, "adv_weight")
 
     def apr(params, batch, key, reduce):
         attack_key, clean_key, adv_key = jax.random.split(key, 3)

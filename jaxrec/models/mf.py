@@ -28,8 +28,8 @@ def model(*, num_users: int, num_items: int, dimension: int = 64, init_scale: fl
     for name, size in (("num_users", num_users), ("num_items", num_items), ("dimension", dimension)):
         if size < 1:
             raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
-    if not init_scale >= 0:
-        raise ValueError(f"Expected init_scale >= 0, got init_scale={init_scale}.")
+    if not 0 <= init_scale < float("inf"):
+        raise ValueError(f"Expected init_scale >= 0 and finite, got init_scale={init_scale}.")
 
     def init(key: Key) -> Params:
         user_key, item_key = jax.random.split(key)
@@ -46,6 +46,7 @@ def model(*, num_users: int, num_items: int, dimension: int = 64, init_scale: fl
         score=_score,
         score_all=_score_all,
         score_pairs=_score_pairs,
+        score_rows=_score_rows,
         reads={"user": ("users",), "item": ("pos", "neg")},
         canonical=_canonical,
     )
@@ -54,7 +55,12 @@ def model(*, num_users: int, num_items: int, dimension: int = 64, init_scale: fl
 def _score(params: Params, users: Array, items: Array) -> Array:
     """users [...] and items [...], broadcast against each other -> [...]."""
     tables = params["tables"]
-    return jnp.sum(tables["user"][users] * tables["item"][items], axis=-1)
+    return _score_rows(params, tables["user"][users], tables["item"][items])
+
+
+def _score_rows(params: Params, users: Array, items: Array) -> Array:
+    del params
+    return jnp.sum(users * items, axis=-1)
 
 
 def _score_pairs(params: Params, users: Array, pos: Array, neg: Array) -> tuple[Array, Array]:
@@ -101,6 +107,13 @@ def _canonical(params: Params) -> Params:
     user_basis, user_mix = jnp.linalg.qr(tables["user"])
     item_basis, item_mix = jnp.linalg.qr(tables["item"])
     left, singular, right = jnp.linalg.svd(user_mix @ item_mix.T, full_matrices=False)
+    user, item = user_basis @ left, item_basis @ right.T
+    largest = jnp.argmax(jnp.abs(item), axis=0, keepdims=True)
     root = jnp.sqrt(singular)
-    balanced = {"user": user_basis @ (left * root[None]), "item": item_basis @ (right.T * root[None])}
+    signs = jnp.sign(jnp.take_along_axis(item, largest, axis=0))
+    unused = ((0, 0), (0, tables["user"].shape[1] - len(singular)))
+    balanced = {
+        "user": jnp.pad(user * (signs * root[None]), unused),
+        "item": jnp.pad(item * (signs * root[None]), unused),
+    }
     return {**params, "tables": {**tables, **balanced}}
