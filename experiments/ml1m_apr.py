@@ -17,8 +17,8 @@ from jaxrec import command, runtime
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    epochs: int = 120  # epochs of BPR (paper: 1000)
-    adv_epochs: int = 60  # epochs of APR, from BPR's last weights (paper: 1000)
+    epochs: int = 100  # epochs of BPR (paper: 1000)
+    adv_epochs: int = 50  # epochs of APR, from BPR's last weights (paper: 1000)
     epsilon: float = 0.5  # absolute L2 radius around each row that APR trains against (paper: 0.5)
     adv_weight: float = 1.0  # weight of the adversarial loss; 0 goes on with BPR (paper: 1)
     batch_size: int = 512  # training pairs a step; it decides the adversary, not only the speed (paper: 512)
