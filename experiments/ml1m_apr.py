@@ -3,8 +3,8 @@
 He, He, Du and Chua, "Adversarial Personalized Ranking for Recommendation", SIGIR 2018, arXiv:1808.03908. BPR is trained
 first; APR goes on from its last weights with Adagrad started anew. A validation item of each user chooses the epoch.
 
-Expected: NDCG@10 clean / under PGD-10 at epsilon .5: BPR .0447 / .0376, APR .0412 / .0424 (one seed, +- .004 over users;
-          2 cores of an AMD EPYC, commit ee301b2). Batches decide: see README.
+Expected: NDCG@10 clean / under PGD-10 at epsilon .5: BPR .0447 / .0376, APR .0412 / .0424 (one seed, +- .004 over
+          users; 2 cores of an AMD EPYC, commit ee301b2). The batches decide: see README.
 Cost:     5 minutes on 2 CPU cores; with --num-seeds N, N times that.
 Run:      python -m experiments.ml1m_apr
 """
