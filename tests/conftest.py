@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import typing
 
 import jaxtyping
 import pytest
@@ -19,11 +18,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # As for pyright, an int is a float.
 jaxtyping.install_import_hook("jaxrec", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
-
-from jaxrec import types  # noqa: E402  after the hook and the environment that it imports JAX under
-
-for protocol in (types.Attack, types.Objective):
-    typing.runtime_checkable(protocol)  # beartype asks isinstance
 
 
 def pytest_configure(config: pytest.Config) -> None:
