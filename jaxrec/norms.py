@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrec import rows
 from jaxrec.types import Array, Key, Scalar
 
 
@@ -62,10 +63,11 @@ def _radial(key: Key, direction: Array) -> Array:
 
 
 def _l2_size(x: Array) -> Array:
-    # Scaled by the largest entry, because the squares of gradients near 1e-23 are zero in float32.
-    largest = _linf_size(x)
-    # The sum is at least 1 but for rounding, and 0 for a zero row, where the square root has no finite slope.
-    return largest * jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(_rows(_divide(x, largest))), axis=1), 1))
+    # In units of the row's mean absolute entry, because the squares of gradients near 1e-23 are zero in float32.
+    unit = rows.sums(jnp.abs(_rows(x)) / _rows(x).shape[1])
+    # The sum is at least the number of entries but for rounding, and 0 for a zero row, where the square root has no
+    # finite slope.
+    return unit * jnp.sqrt(jnp.maximum(rows.sums(jnp.square(_rows(_divide(x, unit)))), 1))
 
 
 def _l2_steepest(grad: Array) -> Array:
@@ -99,23 +101,23 @@ def _l1_size(x: Array) -> Array:
 
 
 def _l1_steepest(grad: Array) -> Array:
-    rows = _rows(grad)
-    largest = jax.nn.one_hot(jnp.argmax(jnp.abs(rows), axis=1), rows.shape[1], dtype=rows.dtype)
-    return (largest * jnp.sign(rows)).reshape(grad.shape)
+    flat = _rows(grad)
+    largest = jax.nn.one_hot(jnp.argmax(jnp.abs(flat), axis=1), flat.shape[1], dtype=flat.dtype)
+    return (largest * jnp.sign(flat)).reshape(grad.shape)
 
 
 def _l1_project(x: Array, radius: Scalar) -> Array:
-    rows = _rows(x)
+    flat = _rows(x)
     # Measured from each row's largest entry: sums of the entries themselves round a small radius away.
-    below = jnp.abs(rows) - _linf_size(x)[:, None]
+    below = jnp.abs(flat) - _linf_size(x)[:, None]
     descending = jnp.sort(below, axis=1, descending=True)
     excess = jnp.cumsum(descending, axis=1) - radius
-    count = jnp.arange(1, rows.shape[1] + 1, dtype=rows.dtype)[None]
+    count = jnp.arange(1, flat.shape[1] + 1, dtype=flat.dtype)[None]
     support = jnp.maximum(jnp.sum(descending * count > excess, axis=1, keepdims=True), 1)
     threshold = jnp.take_along_axis(excess, support - 1, axis=1) / support
-    inside = _like_rows(_l1_size(x) <= radius, rows)
-    shrunk = jnp.sign(rows) * jnp.maximum(below - threshold, 0)
-    return jnp.where(inside, rows, shrunk).reshape(x.shape)
+    inside = _like_rows(_l1_size(x) <= radius, flat)
+    shrunk = jnp.sign(flat) * jnp.maximum(below - threshold, 0)
+    return jnp.where(inside, flat, shrunk).reshape(x.shape)
 
 
 def _l1_sample(key: Key, x: Array) -> Array:

@@ -22,6 +22,15 @@ Reads = Mapping[str, tuple[str, ...]]
 _CHECKED = "promise_in_bounds"  # ids are checked on the host (types.check_ids); clamping again costs time
 
 
+def sums(x: Array) -> Array:
+    """x [..., D] -> [...], summed over the last axis.
+
+    As a product with ones it takes a CPU half the time of `jnp.sum` along a short axis, or less. Accelerators must not
+    round the terms, as their fast matrix products would.
+    """
+    return jnp.dot(x, jnp.ones(x.shape[-1], x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
 class Plan(NamedTuple):
     """Where the rows of the small tables come from.
 

@@ -32,3 +32,14 @@ def test_what_is_not_given_is_hidden():
     scores, labels, where = (lambda key, x: x[:, None]), jnp.zeros(2, int), jnp.ones(2, bool)
     oracle = oracles.white_box(lambda key, x: x, scores=scores, labels=labels, where=where, box=(0.0, 1.0))
     assert oracle[2:] == (scores, labels, where, (0.0, 1.0))
+
+
+def test_a_known_gradient_answers_for_that_array_only():
+    known, other = {"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([1.0, 2.0])}
+    double = lambda tree: jax.tree.map(lambda v: 2 * v, tree)
+    oracle = oracles.white_box(
+        lambda key, x: jnp.square(x["a"]), reduce=double, known=(known, {"a": jnp.array([7.0, 8.0])})
+    )
+    assert oracle.grad is not None
+    np.testing.assert_array_equal(oracle.grad(jax.random.key(0), known)["a"], [14, 16])
+    np.testing.assert_array_equal(oracle.grad(jax.random.key(0), other)["a"], [4, 8])

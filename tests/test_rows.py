@@ -232,3 +232,9 @@ def test_a_column_that_two_tables_read_is_refused():
 )
 def test_separable_is_false_where_a_row_depends_on_the_others(optimizer):
     assert not rows.separable(optimizer)
+
+
+@pytest.mark.parametrize("shape", [(5, 64), (7,), (2, 3, 4), (0, 8)])
+def test_sums_are_those_over_the_last_axis(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(rows.sums(jnp.asarray(x)), x.sum(axis=-1), rtol=1e-5, atol=1e-6)

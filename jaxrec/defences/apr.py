@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrec import oracles, perturbations
-from jaxrec.types import Attack, Objective, Scalar, Surface
+from jaxrec.types import Array, Attack, Objective, Params, PyTree, Scalar, Surface
 
 
 def objective(*, clean: Objective, attack: Attack, surface: Surface, adv_weight: Scalar = 1.0) -> Objective:
@@ -35,19 +35,48 @@ def objective(*, clean: Objective, attack: Attack, surface: Surface, adv_weight:
 
     def apr(params, batch, key, reduce):
         attack_key, clean_key, adv_key = jax.random.split(key, 3)
-        x = surface.get(params)
+        trained, x = jax.lax.stop_gradient((_trained(params), surface.get(params)))
+
+        def clean_at(trained, x):
+            return clean(surface.put({**params, **trained}, x), batch, clean_key, reduce)
 
         def losses(key, x):
             return clean(surface.put(params, x), batch, key, reduce)[0][None]
 
-        delta, _ = attack(attack_key, oracles.white_box(losses, reduce=reduce), jax.lax.stop_gradient(x))
-        loss, metrics = clean(params, batch, clean_key, reduce)
-        perturbed = surface.put(params, jax.tree.map(jnp.add, x, jax.lax.stop_gradient(delta)))
+        # Taken once and used twice: the adversary climbs the gradient that the model descends.
+        (loss, metrics), (grad, grad_x) = jax.value_and_grad(clean_at, argnums=(0, 1), has_aux=True)(trained, x)
+        delta, _ = attack(attack_key, oracles.white_box(losses, reduce=reduce, known=(x, grad_x)), x)
+        _, through_surface = jax.vjp(lambda trained: surface.get({**params, **trained}), trained)
+        grad = jax.tree.map(jnp.add, grad, through_surface(grad_x)[0])
+        perturbed = surface.put(params, jax.tree.map(jnp.add, surface.get(params), jax.lax.stop_gradient(delta)))
         adv_loss, adv_metrics = clean(perturbed, batch, adv_key, reduce)
-        return loss + adv_weight * adv_loss, {
+        return _with_gradient(loss, grad, _trained(params)) + adv_weight * adv_loss, {
             **metrics,
             "adv_loss": adv_loss,
             "adv_margin": adv_metrics["margin"],
         }
 
     return apr
+
+
+def _trained(params: Params) -> PyTree:
+    return {"tables": params["tables"], "weights": params["weights"]}
+
+
+@jax.custom_vjp
+def _with_gradient(value: Array, grad: PyTree, x: PyTree) -> Array:
+    """`value`, whose gradient in x is known to be `grad`."""
+    del grad, x
+    return value
+
+
+def _with_gradient_forward(value, grad, x):
+    del x
+    return value, grad
+
+
+def _with_gradient_backward(grad, cotangent):
+    return None, None, jax.tree.map(lambda g: cotangent * g, grad)
+
+
+_with_gradient.defvjp(_with_gradient_forward, _with_gradient_backward)

@@ -81,6 +81,49 @@ def test_the_gradient_is_the_clean_one_plus_the_weighted_one_at_fixed_delta():
         np.testing.assert_allclose(grads["tables"][name], clean[name] + 0.7 * attacked[name], rtol=1e-4, atol=1e-5)
 
 
+def test_the_gradient_keeps_what_the_surface_leaves_out_and_the_units_it_measures_in():
+    tables, delta = fixed_delta(0.5)
+    clean = bpr_gradient(**tables)
+    both = surfaces.tables("user", "item")
+    scales = {"user": 2.0, "item": 0.5}
+    for surface, units in (
+        (surfaces.tables("item"), {"user": 0.0, "item": 1.0}),
+        (surfaces.scaled(both, jax.tree.map(jnp.float32, scales)), scales),
+    ):
+        objective = apr.objective(clean=laws.CLEAN, attack=fgsm.attack(epsilon=0.5), surface=surface, adv_weight=0.7)
+        value = lambda params, objective=objective: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
+        grads, _ = jax.jit(jax.grad(value, has_aux=True))(toys.params())
+        attacked = bpr_gradient(**{name: tables[name] + units[name] * delta[name] for name in tables})
+        for name in tables:
+            np.testing.assert_allclose(grads["tables"][name], clean[name] + 0.7 * attacked[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_adversary_climbs_the_gradient_that_the_model_descends_taken_once():
+    """A step of APR is two gradients, not three: the clean one and the one at the perturbed point."""
+    gradients = []
+
+    @jax.custom_vjp
+    def noted(x):
+        return x
+
+    def note(_, cotangent):
+        jax.debug.callback(lambda _: gradients.append(1), cotangent[0, 0])
+        return (cotangent,)
+
+    noted.defvjp(lambda x: (x, None), note)
+
+    def counted(params, batch, key, reduce):
+        tables = {**params["tables"], "user": noted(params["tables"]["user"])}
+        return laws.CLEAN({**params, "tables": tables}, batch, key, reduce)
+
+    surface = surfaces.tables("user", "item")
+    objective = apr.objective(clean=counted, attack=fgsm.attack(epsilon=0.5), surface=surface)
+    value = lambda params: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
+    jax.block_until_ready(jax.jit(jax.grad(value, has_aux=True))(toys.params()))
+    jax.effects_barrier()
+    assert len(gradients) == 2
+
+
 def test_one_table_alone_is_perturbed_when_the_surface_says_so():
     tables, _ = fixed_delta(0.5)
     objective = apr.objective(clean=laws.CLEAN, attack=fgsm.attack(epsilon=0.5), surface=surfaces.tables("item"))
