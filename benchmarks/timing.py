@@ -61,6 +61,7 @@ class Timing(NamedTuple):
 
 
 Clock = Callable[[], float]
+_PAUSE = 0.2  # seconds between runs: the threads of BLAS and OpenMP go on spinning for a while after their work
 
 
 def interleave(
@@ -75,6 +76,7 @@ def interleave(
     seconds = np.zeros((2, len(contestants), repeats))
     for repeat in range(repeats):
         for place, contestant in enumerate(contestants):
+            time.sleep(_PAUSE)
             start = clock(), cpu_clock()
             contestant.run()
             seconds[:, place, repeat] = clock() - start[0], cpu_clock() - start[1]

@@ -13,13 +13,17 @@ import dataclasses
 import functools
 import itertools
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from jaxrec import command, runtime
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from benchmarks import interactions, timing
-    from jaxrec.types import Objective
+    from jaxrec import train
+    from jaxrec.types import Model, Objective
 
 EPSILON, ADV_WEIGHT = 0.5, 1.0
 
@@ -70,7 +74,10 @@ def main(config: Config) -> None:
 def jaxrec_contestants(
     config: Config, work: interactions.Work, method: str, optimizer: str, batch_size: int
 ) -> list[timing.Contestant]:
-    """`train.make_step` under `train.parallel`, the loss summed at once and in pieces."""
+    """`train.make_step` under `train.parallel`, the loss summed at once and in pieces; for SGD, `make_direct_step`.
+
+    The next run's batches are laid out while the device is at work, as `loop.fit` does it.
+    """
     import jax
     import optax
 
@@ -86,32 +93,44 @@ def jaxrec_contestants(
     optimize = {"sgd": optax.sgd(0.05), "adagrad": optax.adagrad(0.05, initial_accumulator_value=0.1)}[optimizer]
     seen = sampling.seen(work.train)
 
-    def contestant(setting: str, clean: Objective) -> timing.Contestant:
+    def make(model: Model) -> Objective:
+        return objectives.pairwise(model=model)
+
+    def stepper(clean: Objective) -> Callable[[train.Devices], train.Step]:
         attack, surface = fgsm.attack(epsilon=EPSILON), surfaces.tables("user", "item")
         against = apr.objective(clean=clean, attack=attack, surface=surface, adv_weight=ADV_WEIGHT)
         objective = clean if method == "BPR" else against
-        trainer = train.parallel(
-            lambda devices: train.make_step(objective, optimize, reads=model.reads, devices=devices)
-        )
+        return lambda devices: train.make_step(objective, optimize, reads=model.reads, devices=devices)
+
+    def contestant(setting: str, make_step: Callable[[train.Devices], train.Step]) -> timing.Contestant:
+        trainer = train.parallel(make_step)
         init_key, run_key = jax.random.split(jax.random.key(config.seed))
         state = trainer.put(train.init_state(model.init(init_key), optimize, run_key))
-        epochs = itertools.count()
+
+        def epochs() -> Iterator[dict[str, np.ndarray]]:
+            for epoch in itertools.count():
+                order = sampling.shuffled(pairs, seed=config.seed, epoch=epoch)
+                num_batches = -(-len(pairs) // batch_size)
+                yield sampling.batches(pairs, order, batch_size=batch_size, first=0, num=num_batches)
+
+        upcoming = epochs()
+        batches = next(upcoming)
 
         def run() -> None:
-            nonlocal state
-            order = sampling.shuffled(pairs, seed=config.seed, epoch=next(epochs))
-            num_batches = -(-len(pairs) // batch_size)
-            batches = sampling.batches(pairs, order, batch_size=batch_size, first=0, num=num_batches)
+            nonlocal state, batches
             state, metrics = trainer.run(state, {}, seen, batches)
+            batches = next(upcoming)
             jax.block_until_ready((state, metrics))
 
         return timing.Contestant("jaxrec", setting, run, len(pairs))
 
-    whole = objectives.pairwise(model=model)
-    contestants = [contestant("batch at once", whole)]
+    contestants = [contestant("batch at once", stepper(make(model)))]
     if batch_size > config.piece_size:
-        pieces = rows.in_pieces(lambda model: objectives.pairwise(model=model), model, size=config.piece_size)
-        contestants.append(contestant(f"pieces of {config.piece_size}", pieces))
+        pieces = rows.in_pieces(make, model, size=config.piece_size)
+        contestants.append(contestant(f"pieces of {config.piece_size}", stepper(pieces)))
+    if (method, optimizer) == ("BPR", "sgd"):
+        direct = lambda devices: train.make_direct_step(make, model, optimize, devices=devices)
+        contestants.append(contestant("direct", direct))
     return contestants
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxrec import rows, sampling
-from jaxrec.types import Array, InputError, Key, Metrics, Objective, Params, PyTree, Reduce
+from jaxrec.types import Array, InputError, Key, Metrics, Model, Objective, Params, PyTree, Reduce
 
 
 @jax.tree_util.register_dataclass
@@ -102,6 +102,45 @@ def make_step(
         trained, opt_state = rows.write_back(full, (trained, opt_state), tables, plan)
         state = TrainState(trained=trained, opt_state=opt_state, step=state.step + 1, key=state.key)
         return state, devices.reduce(metrics)
+
+    return step
+
+
+def make_direct_step(
+    make: Callable[[Model], Objective],
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    devices: Devices = ALONE,
+) -> Step:
+    """Builds the step of `make_step` for the case in which nothing need be added up first: plain SGD on a sum.
+
+    Each example's own update is added to the tables where its rows lie, so a row is read and written once an example,
+    and no gradient table is made. The result is that of `make_step`, up to the order of summation.
+
+    Args:
+        make, model: As in `rows.by_example`: a clean objective, and a model whose scores depend on two rows.
+        optimizer: `optax.sgd` without momentum.
+
+    Raises:
+        ValueError: If the optimiser is another (`rows.additive`), or the model lacks `reads` or `score_rows`.
+    """
+    if not rows.additive(optimizer):
+        raise ValueError("Expected an optimizer whose updates add up, such as optax.sgd without momentum.")
+    differentiate, reads = rows.by_example(make, model), model.reads or {}
+
+    def step(state, given, batch, key):
+        params = {**state.trained, "given": given}
+        (_, metrics), by_row, by_weight = differentiate(params, batch, key, devices.reduce)
+        grads = {"rows": by_row, "weights": devices.reduce(by_weight)}
+        updates: PyTree
+        updates, opt_state = optimizer.update(grads, state.opt_state)
+        tables = state.trained["tables"] | {
+            name: rows.add_rows(state.trained["tables"][name], columns, batch, updates["rows"], devices.gather)
+            for name, columns in reads.items()
+        }
+        trained = {"tables": tables, "weights": optax.apply_updates(state.trained["weights"], updates["weights"])}
+        return TrainState(trained, opt_state, state.step + 1, state.key), devices.reduce(metrics)
 
     return step
 

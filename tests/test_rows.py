@@ -165,6 +165,38 @@ def test_separable_is_true_of_optimizers_that_leave_untouched_rows_alone(optimiz
     assert rows.separable(optimizer) is expected
 
 
+# Example by example.
+
+
+def test_a_direct_step_is_the_general_step():
+    model, params = make_layered()
+    make = lambda model: objectives.pairwise(model=model)
+    optimizer = optax.sgd(optax.linear_schedule(0.1, 0.0, 10))
+    direct = jax.jit(train.make_direct_step(make, model, optimizer))
+    general = jax.jit(train.make_step(make(model), optimizer))
+    state = other = train.init_state(params, optimizer, jax.random.key(0))
+    for seed in (0, 4):
+        state, metrics = direct(state, {}, make_batch(seed), jax.random.key(0))
+        other, expected = general(other, {}, make_batch(seed), jax.random.key(0))
+        assert_close((state.trained, state.opt_state, metrics), (other.trained, other.opt_state, expected))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.1, momentum=0.9),
+        optax.adagrad(0.05),
+        optax.adam(0.1),
+        optax.chain(optax.clip(1e4), optax.sgd(0.1)),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
+    ],
+)
+def test_a_direct_step_is_refused_where_updates_do_not_add_up(optimizer):
+    model = mf.model(num_users=4, num_items=5, dimension=2)
+    with pytest.raises(ValueError, match="add up"):
+        train.make_direct_step(lambda model: objectives.pairwise(model=model), model, optimizer)
+
+
 # In pieces.
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 import two_processes
 
-from jaxrec import sampling, train
+from jaxrec import objectives, sampling, train
 from jaxrec.types import InputError
 
 NUM_STEPS = 300
@@ -41,6 +41,19 @@ def test_several_devices_give_the_tables_of_one(on_one_device, num_devices, spar
     np.testing.assert_array_equal(metrics["examples"], expected_metrics["examples"])
     for name, values in metrics.items():
         np.testing.assert_allclose(values, expected_metrics[name], rtol=1e-4, atol=1e-4)
+
+
+def test_direct_steps_on_two_devices_give_the_tables_of_general_steps_on_one():
+    make = lambda model: objectives.pairwise(model=model)
+    direct = train.parallel(
+        lambda devices: train.make_direct_step(make, two_processes.MODEL, two_processes.OPTIMIZER, devices=devices),
+        num_devices=2,
+    )
+    general = two_processes.make_trainer(1, objective=make(two_processes.MODEL))
+    state, metrics = two_processes.trained(direct, NUM_STEPS)
+    expected_state, expected_metrics = two_processes.trained(general, NUM_STEPS)
+    assert largest_difference(state.trained, expected_state.trained) < 1e-5
+    np.testing.assert_allclose(metrics["loss"], expected_metrics["loss"], rtol=1e-4, atol=1e-4)
 
 
 def test_an_attack_on_each_devices_own_gradient_would_be_seen(on_one_device):
