@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 
 class Comparison(NamedTuple):
@@ -165,7 +165,7 @@ def summary(values: Float[np.ndarray, " n"], *, level: float = 0.95) -> Summary:
     if num == 1:
         return Summary(mean, np.nan, np.nan, np.nan, 1)
     sd = float(values.std(ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, num - 1)) * sd / num**0.5
+    half = float(scipy.stats.t.ppf((1 + level) / 2, num - 1)) * sd / num**0.5
     return Summary(mean, sd, mean - half, mean + half, num)
 
 
@@ -180,7 +180,7 @@ def _paired_test(values: np.ndarray, others: np.ndarray, seed: int, num_resample
     moving = differences[differences != 0]
     if len(moving) < 2:
         return Comparison(float(differences.mean()), 1.0, 1.0)
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (moving,),
         np.sum,
         permutation_type="samples",
