@@ -23,6 +23,23 @@ def tables(*names: str) -> Surface:
     )
 
 
+def columns(surface: Surface, num: int) -> Surface:
+    """The first `num` columns of each array of `surface`: the embeddings of rows that end with a bias.
+
+    Raises:
+        ValueError: If `num < 1`.
+    """
+    if num < 1:
+        raise ValueError(f"Expected num >= 1, got num={num}.")
+    return Surface(
+        get=lambda params: jax.tree.map(lambda x: x[:, :num], surface.get(params)),
+        put=lambda params, x: surface.put(
+            params,
+            jax.tree.map(lambda full, part: jnp.concatenate([part, full[:, num:]], axis=1), surface.get(params), x),
+        ),
+    )
+
+
 def scaled(surface: Surface, scales: PyTree) -> Surface:
     """The same part in other units: each array of `surface` is divided by its entry of `scales`.
 

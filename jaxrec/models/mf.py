@@ -99,22 +99,25 @@ def _score_all(params: Params, users: Array) -> Array:
 
 
 def _canonical(params: Params) -> Params:
-    """The same scores P Q^T from tables with equal singular values: the balanced SVD, by way of two thin QRs.
+    tables = params["tables"]
+    user, item = balanced(tables["user"], tables["item"])
+    return {**params, "tables": {**tables, "user": user, "item": item}}
+
+
+def balanced(user: Array, item: Array) -> tuple[Array, Array]:
+    """Tables [U, D] and [I, D] with the same dot products P Q^T and equal singular values: the balanced SVD, by way of
+    two thin QRs.
 
     It is unique up to signs and to rotations among equal singular values, which change no norm, so a relative epsilon
-    means the same for every pair of tables with these scores.
+    means the same for every pair of tables with these dot products. The signs are fixed too.
     """
-    tables = params["tables"]
-    user_basis, user_mix = jnp.linalg.qr(tables["user"])
-    item_basis, item_mix = jnp.linalg.qr(tables["item"])
+    user_basis, user_mix = jnp.linalg.qr(user)
+    item_basis, item_mix = jnp.linalg.qr(item)
     left, singular, right = jnp.linalg.svd(user_mix @ item_mix.T, full_matrices=False)
-    user, item = user_basis @ left, item_basis @ right.T
-    largest = jnp.argmax(jnp.abs(item), axis=0, keepdims=True)
+    user_vectors, item_vectors = user_basis @ left, item_basis @ right.T
+    largest = jnp.argmax(jnp.abs(item_vectors), axis=0, keepdims=True)
     root = jnp.sqrt(singular)
-    signs = jnp.sign(jnp.take_along_axis(item, largest, axis=0))
-    unused = ((0, 0), (0, tables["user"].shape[1] - len(singular)))
-    balanced = {
-        "user": jnp.pad(user * (signs * root[None]), unused),
-        "item": jnp.pad(item * (signs * root[None]), unused),
-    }
-    return {**params, "tables": {**tables, **balanced}}
+    signs = jnp.sign(jnp.take_along_axis(item_vectors, largest, axis=0))
+    unused = ((0, 0), (0, user.shape[1] - len(singular)))
+    scale = signs * root[None]
+    return jnp.pad(user_vectors * scale, unused), jnp.pad(item_vectors * scale, unused)
