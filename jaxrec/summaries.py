@@ -21,6 +21,7 @@ def records_of(
     cutoffs: Sequence[int],
     tail: np.ndarray,
     surface: str,
+    gauge: str,
     **common: Any,
 ) -> list[Record]:
     """Records of one model's measurements, one for each condition and metric.
@@ -31,6 +32,7 @@ def records_of(
         cutoffs: K of the hit rate and of NDCG.
         tail: bool [I], the long-tail items.
         surface: What the adversary perturbed, in words.
+        gauge: Where relative budgets were stated: "canonical", or "as trained" for a model that has no such gauge.
         common: The other fields of the records.
 
     Returns:
@@ -47,7 +49,7 @@ def records_of(
             "oracle": ORACLE if first.gradient_evaluations else "none",
             "epsilon": first.epsilon,
             "epsilon_unit": first.unit,
-            "gauge": "canonical" if first.unit == "relative" else "as trained",
+            "gauge": gauge if first.unit == "relative" else "as trained",
             "achieved_norm": max(measurement.achieved_norm for measurement in condition),
             "gradient_evaluations": first.gradient_evaluations,
             "queries": first.queries,

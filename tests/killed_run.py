@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import two_processes
 
-from jaxrec import checkpoint, loop, records, sampling, train
+from jaxrec import checkpoint, files, loop, sampling, train
 
 BATCH_SIZE, NUM_BATCHES, NUM_EPOCHS = 20, 11, 6  # 205 pairs
 CHUNKS = [(0, 4), (4, 4), (8, 3)]
@@ -32,7 +32,7 @@ def quality(params) -> dict[str, float]:
 
 def fit(directory: pathlib.Path, trainer: train.Trainer, state: train.TrainState, **changes) -> loop.Fitted:
     directory.mkdir(exist_ok=True)
-    log, timings = (records.Log(directory / name) for name in ("metrics.jsonl", "timings.jsonl"))
+    log, timings = (files.Log(directory / name) for name in ("metrics.jsonl", "timings.jsonl"))
     arguments = {
         "name": {"model": "apr"},
         "num_epochs": NUM_EPOCHS,

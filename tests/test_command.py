@@ -140,6 +140,7 @@ EXPERIMENT = '''
 
 
     def main(config):
+        command.check(config, {"epsilon": command.POSITIVE})
         print("main")
 
 
@@ -151,14 +152,28 @@ EXPERIMENT = '''
 '''
 
 
-def test_help_shows_claim_flags_help_and_defaults_and_imports_nothing_heavy(tmp_path):
+@pytest.fixture
+def start(tmp_path):
+    """Runs that experiment in a process of its own; its last line lists the heavy modules it imported."""
     (tmp_path / "apr.py").write_text(textwrap.dedent(EXPERIMENT))
     root = pathlib.Path(command.__file__).parents[1]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)])}
-    done = subprocess.run([sys.executable, "-m", "apr", "--help"], capture_output=True, text=True, check=False, env=env)
+    run = [sys.executable, "-m", "apr"]
+    return lambda *args: subprocess.run([*run, *args], capture_output=True, text=True, check=False, env=env)
+
+
+def test_help_shows_claim_flags_help_and_defaults_and_imports_nothing_heavy(start):
+    done = start("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: python -m apr ")
     words = " ".join(done.stdout.replace("│", " ").split())
     assert "APR against its twin: a claim." in words
     assert "--epsilon FLOAT radius of the ball; 0.5 in the paper (default: 0.5)" in words
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("flag", ["--epsilon=0", "--epsilom=1"])
+def test_a_refusal_imports_nothing_heavy(start, flag):
+    done = start(flag)
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    assert len(done.stderr.splitlines()) == 1

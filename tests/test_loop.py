@@ -173,6 +173,26 @@ def test_a_signal_saves_and_leaves_with_its_status(trainer, undisturbed, tmp_pat
     assert_same_end(tmp_path, undisturbed[0])
 
 
+def stop_after_a_chunk(line):
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_goes_on_with_other_chunks_and_ends_with_the_same_tables(trainer, undisturbed, tmp_path):
+    with pytest.raises(SystemExit):
+        killed_run.fit(tmp_path, trainer, killed_run.make_state(), report=stop_after_a_chunk)
+    assert newest(tmp_path).step == 4
+    fitted = killed_run.fit(tmp_path, trainer, killed_run.make_state(), chunk_size=3 * killed_run.BATCH_SIZE)
+    assert checkpoint.digest(fitted.state) == checkpoint.digest(undisturbed[1].state)
+    assert [line["step"] for line in read_log(tmp_path)][:5] == [4, 7, 10, 11, 14]
+    assert [line["epoch"] for line in read_log(tmp_path)][:5] == [1, 1, 1, 1, 2]
+
+
+def test_a_checkpoint_of_another_batch_size_is_refused(trainer, tmp_path):
+    killed_run.fit(tmp_path, trainer, killed_run.make_state(), num_epochs=2)
+    with pytest.raises(InputError, match=r"its step 22 has 2 epochs behind it, got 6 batches an epoch"):
+        killed_run.fit(tmp_path, trainer, killed_run.make_state(), batch_size=2 * killed_run.BATCH_SIZE)
+
+
 @pytest.fixture
 def start():
     """Starts `killed_run.py` on a directory; none outlives the test."""
@@ -208,7 +228,7 @@ def test_a_run_killed_from_outside_ends_with_the_same_bytes(start, undisturbed, 
     wait_until(lambda: len(log.read_bytes().splitlines()) == 16, process)  # in the last epoch
     process.terminate()
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert newest(tmp_path).meta["chunk"] > 0
+    assert newest(tmp_path).step % killed_run.NUM_BATCHES > 0
 
     process = start(tmp_path)
     assert process.wait(timeout=240) == 0
@@ -251,11 +271,13 @@ def test_nothing_to_train_on_is_refused(trainer, tmp_path, monkeypatch):
         killed_run.fit(tmp_path, trainer, killed_run.make_state())
 
 
-@pytest.mark.parametrize(
-    ("num_examples", "batch_size", "chunk_size"), [(205, 20, 83), (1, 20, 83), (7, 1, 3), (9, 4, 1), (8, 4, 100)]
-)
-def test_chunks_cover_an_epoch(num_examples, batch_size, chunk_size):
-    chunks = loop._chunks(num_examples, batch_size, chunk_size)
-    batches = [batch for first, num in chunks for batch in range(first, first + num)]
-    assert batches == list(range(-(-num_examples // batch_size)))
-    assert all(num == 1 or num * batch_size <= chunk_size for _, num in chunks)
+@pytest.mark.parametrize(("num_batches", "most"), [(11, 4), (1, 4), (7, 3), (3, 0), (2, 50)])
+def test_chunks_cover_epochs_from_any_step(num_batches, most):
+    for start in range(num_batches):
+        step, trained = start, []
+        while step < 2 * num_batches:
+            epoch, first, num = loop._chunk(step, num_batches, most)
+            assert 1 <= num <= max(1, most)
+            trained += [(epoch, batch) for batch in range(first, first + num)]
+            step += num
+        assert trained == [divmod(at, num_batches) for at in range(start, 2 * num_batches)]

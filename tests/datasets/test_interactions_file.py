@@ -23,7 +23,7 @@ FRAME = pd.DataFrame(
 COLUMNS = {"user": "who", "item": "what", "rating": "stars", "timestamp": "when"}
 
 
-def check(read):
+def assert_holds_the_frame(read):
     assert read.users.tolist() == [0, 0, 1]
     assert read.items.tolist() == [1, 0, 0]
     assert read.ratings.tolist() == [5.0, 0.5, 4.0]
@@ -39,13 +39,15 @@ def test_every_format_gives_the_same(tmp_path):
     FRAME.rename(columns=lambda name: f"{name}:{types_of[name]}").to_csv(tmp_path / "x.inter", index=False, sep="\t")
     FRAME.to_csv(tmp_path / "x.txt.xz", index=False, header=False, sep=" ")
     for name in ("x.csv", "x.tsv.gz", "x.inter"):
-        check(interactions_file.load(tmp_path / name, **COLUMNS))
-    check(interactions_file.load(tmp_path / "x.txt.xz", **COLUMNS, names=list(FRAME.columns), separator=" "))
+        assert_holds_the_frame(interactions_file.load(tmp_path / name, **COLUMNS))
+    assert_holds_the_frame(
+        interactions_file.load(tmp_path / "x.txt.xz", **COLUMNS, names=list(FRAME.columns), separator=" ")
+    )
     pytest.importorskip("pyarrow")
     FRAME.to_parquet(tmp_path / "x.parquet")
     FRAME.astype({"who": str, "what": str, "when": float}).to_parquet(tmp_path / "y.parquet")
     for name in ("x.parquet", "y.parquet"):
-        check(interactions_file.load(tmp_path / name, **COLUMNS))
+        assert_holds_the_frame(interactions_file.load(tmp_path / name, **COLUMNS))
 
 
 def test_columns_are_found_under_their_usual_names_or_as_given(tmp_path):

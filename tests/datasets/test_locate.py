@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxrec import records, splits
+from jaxrec import provenance, splits
 from jaxrec.datasets import download, locate, ml1m
 from jaxrec.types import InputError
 
@@ -82,7 +82,7 @@ def test_the_given_folder_goes_before_the_environment(tmp_path, monkeypatch):
     assert (located.name, located.path, located.source) == ("ml-1m", given, "found in the given folder")
     assert not located.is_sample
     expected = splits.leave_one_out(ml1m.load(given), seed=0)
-    assert records.fingerprint(located.split) == records.fingerprint(expected)
+    assert provenance.fingerprint(located.split) == provenance.fingerprint(expected)
 
 
 def test_leave_one_out_files_go_before_ratings(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_download_is_taken_and_kept(tmp_path, monkeypatch, serve):
     monkeypatch.setattr(download, "fetch", lambda *args, **kwargs: pytest.fail("it was downloaded again"))
     second = locate.movielens_1m()
     assert second.source == "found in the cache of earlier downloads"
-    assert records.fingerprint(second.split) == records.fingerprint(first.split)
+    assert provenance.fingerprint(second.split) == provenance.fingerprint(first.split)
 
 
 def test_a_wrong_download_ends_with_the_sample_and_leaves_nothing(tmp_path, monkeypatch, serve, caplog):

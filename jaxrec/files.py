@@ -1,0 +1,88 @@
+"""Files that are there whole or not at all, and logs that a checkpoint can cut back to where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrec import errors
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a file that is there whole or not at all: a temporary file beside it, synced, then renamed."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """As `write_text`; a NaN or an infinity is a ValueError."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """A value as a JSON file gives it back."""
+    return json.loads(json.dumps(value, allow_nan=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """The JSON of what is an array, or a path."""
+    return value.tolist() if hasattr(value, "tolist") else str(os.fspath(value))
+
+
+class Log:
+    """A file of one JSON object a line, appended to, flushed at each line.
+
+    A run that goes on from a checkpoint first drops what was written after it, and so ends with the same bytes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = pathlib.Path(path)
+        self._file = io.FileIO(self.path, "ab")  # without a buffer
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Appends a line, its keys in the order given, its floats such that they read back the same.
+
+        Raises:
+            ValueError: If a number is NaN or infinite.
+        """
+        self._file.write(json.dumps(line, allow_nan=False, default=_plain).encode() + b"\n")
+
+    def position(self) -> int:
+        """The length in bytes, all of them on the disk: what a checkpoint keeps."""
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
+
+    def truncate(self, position: int) -> None:
+        """Drops everything after `position`.
+
+        Raises:
+            InputError: If the file is shorter than that: lines that a checkpoint counts on are gone.
+        """
+        if (size := self.position()) < position:
+            raise errors.InputError(
+                f"Expected at least {position} bytes in {self.path}, as its checkpoint says, found {size}."
+            )
+        self._file.truncate(position)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

@@ -1,0 +1,75 @@
+"""What a study found: its records, the files made of them, and what is printed."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrec import display, files, provenance, records, results, splits, study, summaries
+
+PROTOCOL = "full ranking of unseen items, ties against the model"  # of `robustness.protocol`, which `study.run` uses
+
+
+def records_of(
+    setting: study.Setting,
+    outcomes: Sequence[study.Outcome],
+    adversary: study.Adversary,
+    *,
+    seeds: Sequence[int],
+    experiment: str,
+    model: str,
+) -> list[records.Record]:
+    """The records of all outcomes, and for those after the first what they gain over the first.
+
+    Args:
+        experiment, model: Names for the records.
+    """
+    train_data = setting.data.split.train
+    common = {
+        "experiment": experiment,
+        "model": model,
+        "dataset": setting.data.title,
+        "split": setting.data.split_title,
+        "protocol": PROTOCOL,
+        "fingerprint": setting.data.fingerprint["sha256"],
+        "device": provenance.device(),
+        "commit": provenance.commit(),
+    }
+    made = []
+    for outcome in outcomes:
+        stage = outcome.stage
+        parts = {"validation": (outcome.best, outcome.best_steps), "last": (outcome.last, outcome.last_steps)}
+        for chosen_by, (measured, steps) in parts.items():
+            of_stage = summaries.records_of(
+                measured,
+                seeds=seeds,
+                cutoffs=[k for k in (10, 50, 100) if k <= train_data.num_items],
+                tail=splits.tail_items(train_data),
+                surface=adversary.surface_name,
+                gauge="as trained" if setting.model.canonical is None else "canonical",
+                defence=stage.defence,
+                training=stage.training,
+                step=round(float(np.mean(steps))),
+                chosen_by=f"{chosen_by} epoch",
+                **common,
+            )
+            made += of_stage
+            if outcome is not outcomes[0]:
+                base = outcomes[0].best if chosen_by == "validation" else outcomes[0].last
+                made += summaries.gain_records(base, measured, of_stage, k=10)
+    return made
+
+
+def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
+    """Writes results.json, results.md and curve.png."""
+    records.write_records(path / "results.json", found)
+    files.write_text(path / "results.md", results.page(found))
+    display.curves(path / "curve.png", found, metric="ndcg", k=10)
+
+
+def show(path: pathlib.Path, *, epsilon: float) -> None:
+    """Prints the models of a finished run, clean and attacked at one absolute epsilon, and where its files lie."""
+    found = records.read_records(path / "results.json")
+    near = [r for r in found if r.attack is None or (r.epsilon == epsilon and r.epsilon_unit == "absolute")]
+    display.records_table(near)
+    display.say(f"Everything lies in {path}/: results.md, results.json, curve.png, metrics.jsonl, checkpoints/")
