@@ -247,6 +247,19 @@ def lists(model: Model, params: Params, plan: ListPlan, k: int) -> Int32[Array, 
     return found.reshape(-1, k)[chunks.places]
 
 
+def count_candidates(
+    plan: RankPlan, rows: Int[Array, " P"], items: Int[Array, " P"], flags: Bool[Array, "B I"]
+) -> Int32[Array, " B"]:
+    """Number of flagged items among the candidates of each user of a chunk, whose pairs are `rows` and `items`.
+
+    Over unseen items the target's own flag does not matter: it is among the items left out.
+    """
+    num_listed = _sum_by_row(flags.at[rows, items].get(mode="clip"), rows, len(flags))
+    if plan.candidates == "listed":
+        return num_listed
+    return flags.sum(axis=1, dtype=jnp.int32) - num_listed
+
+
 def evaluate(model: Model, params: Params, plan: RankPlan) -> Ranks:
     """Ranks the held-out items and brings the answer to the host, for `metrics` and `statistics`."""
     found = np.asarray(ranks(model, params, plan), np.float64)

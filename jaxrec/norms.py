@@ -1,7 +1,7 @@
-"""Balls for perturbations, row by row: L2, LINF and L1.
+"""Balls for perturbations, row by row: L2, LINF and L1; and `whole`, the same balls for whole arrays.
 
 A row is one entry of an array's leading axis (a user's embedding, an item's features, an image); everything after that
-axis is one vector. An attack moves each row inside its own ball, and these four functions are all it needs to know.
+axis is one vector. An attack moves each row inside its own ball, and these functions are all it needs to know.
 
 The projection on the L1 ball follows Duchi, Shalev-Shwartz, Singer and Chandra, "Efficient Projections onto the
 l1-Ball for Learning in High Dimensions", ICML 2008, figure 1.
@@ -17,6 +17,11 @@ from jaxrec import rows
 from jaxrec.types import Array, Key, Scalar
 
 
+def _rows(x: Array) -> Array:
+    """x as [N, M]: one vector a row."""
+    return x.reshape(x.shape[0], -1)
+
+
 class Norm(NamedTuple):
     """A norm of rows.
 
@@ -27,6 +32,7 @@ class Norm(NamedTuple):
             stays zero.
         project: (x [N, ...], radius) -> like x, the nearest point (in Euclidean distance) of the ball of that radius.
         sample: (key, x [N, ...]) -> like x, each row uniform in the ball of radius 1.
+        vectors: x [N, ...] -> [N, M], the vectors that have a ball each.
     """
 
     name: str
@@ -34,15 +40,11 @@ class Norm(NamedTuple):
     steepest: Callable[[Array], Array]
     project: Callable[[Array, Scalar], Array]
     sample: Callable[[Key, Array], Array]
+    vectors: Callable[[Array], Array] = _rows
 
     def direction(self, x: Array) -> Array:
         """Each row of x scaled to size 1; a zero row stays zero."""
         return _divide(x, self.size(x))
-
-
-def _rows(x: Array) -> Array:
-    """x as [N, M]: one vector a row."""
-    return x.reshape(x.shape[0], -1)
 
 
 def _like_rows(values: Array, x: Array) -> Array:
@@ -129,3 +131,19 @@ def _l1_sample(key: Key, x: Array) -> Array:
 L2 = Norm("L2", _l2_size, _l2_steepest, _l2_project, _l2_sample)
 LINF = Norm("LINF", _linf_size, jnp.sign, _linf_project, _linf_sample)
 L1 = Norm("L1", _l1_size, _l1_steepest, _l1_project, _l1_sample)
+
+
+def whole(norm: Norm) -> Norm:
+    """The same ball for a whole array [N, ...] as for a row: all its entries are one vector, and `size` has shape [1].
+
+    In a tree each array has a ball of its own. Rows that share a ball are one unit to an attack, so its oracle gives
+    one loss for all of them.
+    """
+    return Norm(
+        name=f"whole {norm.name}",
+        size=lambda x: norm.size(x[None]),
+        steepest=lambda grad: norm.steepest(grad[None])[0],
+        project=lambda x, radius: norm.project(x[None], radius)[0],
+        sample=lambda key, x: norm.sample(key, x[None])[0],
+        vectors=lambda x: norm.vectors(x[None]),
+    )

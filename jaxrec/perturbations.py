@@ -17,6 +17,24 @@ def check_epsilon(epsilon: Scalar, name: str = "epsilon") -> None:
         raise ValueError(f"Expected {name} >= 0 and finite, got {name}={epsilon}.")
 
 
+def check_radius(epsilon: Scalar) -> None:
+    """Raises a ValueError if a static radius is negative or not a number; infinity is no limit."""
+    if not isinstance(epsilon, jax.core.Tracer) and not epsilon >= 0:
+        raise ValueError(f"Expected epsilon >= 0, got epsilon={epsilon}.")
+
+
+def check_positive(value: float, name: str) -> None:
+    """Raises a ValueError unless a rate or a weight is positive and finite."""
+    if not 0 < value < np.inf:
+        raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
+
+
+def check_count(count: object, name: str) -> None:
+    """Raises a ValueError unless a number of steps, restarts or questions is a whole number of at least 1."""
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise ValueError(f"Expected {name} >= 1, a whole number, got {name}={count}.")
+
+
 def check_gradient(oracle: Oracle) -> None:
     """Raises a ValueError if the oracle of a gradient attack gives none."""
     if oracle.grad is None:
@@ -42,6 +60,16 @@ def legal(oracle: Oracle, x: PyTree, delta: PyTree) -> PyTree:
     return jax.tree.map(cut, x, delta)
 
 
+def projected(oracle: Oracle, norm: Norm, x: PyTree, delta: PyTree, epsilon: Scalar) -> PyTree:
+    """delta, moved into the ball of radius epsilon and cut to the oracle's box."""
+    return legal(oracle, x, jax.tree.map(lambda delta: norm.project(delta, epsilon), delta))
+
+
+def over_units(values: Array, x: Array) -> Array:
+    """values [N], one for each unit, in a shape that goes with x: one for all of x, or one for each of its rows."""
+    return values.reshape(() if len(values) == 1 else (-1, *(1,) * (x.ndim - 1)))
+
+
 def map_with_keys(fn: Callable[[Key, Array], Array], key: Key, x: PyTree) -> PyTree:
     """fn(key, leaf) for each leaf of x, each with a key of its own."""
     leaves, structure = jax.tree.flatten(x)
@@ -57,26 +85,38 @@ def candidate(key: Key, oracle: Oracle, x: PyTree, delta: PyTree) -> tuple[Array
 def better(first: tuple[Array, PyTree], second: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
     """For each unit the candidate with the higher loss; the first on a tie, and when the second's is not a number."""
     wins = second[0] > first[0]
-
-    def pick(first_delta, second_delta):
-        shape = () if len(wins) == 1 else (-1, *(1,) * (first_delta.ndim - 1))
-        return jnp.where(wins.reshape(shape), second_delta, first_delta)
-
-    return jnp.where(wins, second[0], first[0]), jax.tree.map(pick, first[1], second[1])
+    pick = lambda first, second: jnp.where(over_units(wins, first), second, first)
+    return jax.tree.map(pick, first, second)
 
 
 def outcome(
-    key: Key, oracle: Oracle, norm: Norm, x: PyTree, delta: PyTree, *, gradient_evaluations: int, queries: int
+    key: Key,
+    oracle: Oracle,
+    norm: Norm,
+    x: PyTree,
+    delta: PyTree,
+    *,
+    gradient_evaluations: int | Array,
+    queries: int | Array,
 ) -> tuple[PyTree, Metrics]:
     """The perturbation under stop-gradient, and what the attack did.
 
-    info: `losses` [N] reached, `norms` (like x: the size of each row of delta), `gradient_evaluations`, `queries`
-    (evaluations of the losses). What nobody reads is not computed under jit.
+    info: `losses` [N] reached, `norms` (like x: the size of each row of delta), `gradient_evaluations` (calls of
+    `oracle.grad`), `queries` (evaluations of the losses: the attack's own, as given, and those that the oracle needs to
+    estimate its gradients). What nobody reads is not computed under jit.
+
+    Raises:
+        ValueError: If rows of x share a ball (`norms.whole`) and have losses of their own: the best delta of each row
+            need not be in the ball together.
     """
     losses, delta = candidate(key, oracle, x, jax.lax.stop_gradient(delta))
+    sizes = jax.tree.map(norm.size, delta)
+    shared = any(len(size) < len(x) for size, x in zip(jax.tree.leaves(sizes), jax.tree.leaves(x), strict=True))
+    if shared and len(losses) > 1:
+        raise ValueError(f"Expected one loss with norm={norm.name}, got {len(losses)}: sum those that share a ball.")
     return delta, {
         "losses": losses,
-        "norms": jax.tree.map(norm.size, delta),
+        "norms": sizes,
         "gradient_evaluations": gradient_evaluations,
-        "queries": queries,
+        "queries": queries + gradient_evaluations * oracle.grad_queries,
     }

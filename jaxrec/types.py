@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from jaxrec.errors import InputError as InputError  # here too: every part takes its names from this module
+
 Array = jax.Array
 Key = jax.Array  # a typed PRNG key, from `jax.random.key`
 Scalar = float | jax.Array  # a hyperparameter that may be traced
@@ -19,10 +21,6 @@ PyTree = Any
 Params = dict[str, Any]  # {"tables": {name: [rows, D]}, "weights": tree, "given": tree}
 Metrics = dict[str, Any]
 Reduce = Callable[[PyTree], PyTree]  # sums a tree over the devices; the identity on one
-
-
-class InputError(ValueError):
-    """Bad input from a user: its message says all they need, and a command prints it alone and exits with status 2."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,6 +146,7 @@ class Oracle(NamedTuple):
         labels: [N], what is true; None if there are no classes.
         where: Tree like x of what may be touched (1) and what may not (0); None for everything.
         box: (low, high), the legal values of x; None for all.
+        grad_queries: Evaluations of the losses that one call of `grad` costs; 0 where they are not what it is made of.
     """
 
     losses: Callable[[Key, PyTree], Array]
@@ -156,6 +155,7 @@ class Oracle(NamedTuple):
     labels: Array | None = None
     where: PyTree | None = None
     box: tuple[Scalar, Scalar] | None = None
+    grad_queries: int = 0
 
 
 @runtime_checkable
@@ -163,6 +163,34 @@ class Attack(Protocol):
     """`(key, oracle, x) -> (delta, info)`: a perturbation like x, and what the attack did."""
 
     def __call__(self, key: Key, oracle: Oracle, x: PyTree) -> tuple[PyTree, Metrics]: ...
+
+
+class EditOracle(NamedTuple):
+    """What an adversary may ask about one item sequence, and which edits it may make: its threat model.
+
+    A history is int32 [L], the oldest item first, items in [0, num_items), with -1 in empty places, in front.
+
+    Attributes:
+        losses: ids [..., L] -> [...], the loss to raise; the same at every call.
+        num_items: Items there are.
+        grad: ids [L] -> [L, num_items + 1], the derivative of the loss by the one-hot vector of each place, whose last
+            entry stands for an empty place; None if the adversary has none.
+        where: bool [L], the places that edits may be at; None for all.
+        items: bool [num_items], the items that may be put in; None for all.
+    """
+
+    losses: Callable[[Array], Array]
+    num_items: int
+    grad: Callable[[Array], Array] | None = None
+    where: Array | None = None
+    items: Array | None = None
+
+
+@runtime_checkable
+class EditAttack(Protocol):
+    """`(key, oracle, ids) -> (ids, info)`: one edited history, and what the attack did."""
+
+    def __call__(self, key: Key, oracle: EditOracle, ids: Array) -> tuple[Array, Metrics]: ...
 
 
 class Surface(NamedTuple):

@@ -172,3 +172,30 @@ def test_direction_keeps_where_a_row_points_and_gives_it_size_1(norm, shape):
     direction = compiled(norm)(x)["direction"]
     np.testing.assert_allclose(size(direction, ORDER[norm]), 1, rtol=1e-6)
     np.testing.assert_allclose(flat(direction) * size(x, ORDER[norm])[:, None], flat(x), rtol=1e-5)
+
+
+@every_norm
+@every_shape
+def test_a_whole_array_is_one_row(norm, shape):
+    x = jnp.asarray(draw(shape))
+    row, whole = x.reshape(1, -1), norms.whole(norm)
+    np.testing.assert_allclose(whole.size(x), size(row, ORDER[norm]), rtol=1e-5)
+    radius = float(whole.size(x)[0]) / 3
+    for actual, expected in (
+        (whole.steepest(x), norm.steepest(row)),
+        (whole.direction(x), norm.direction(row)),
+        (whole.project(x, radius), norm.project(row, radius)),
+        (whole.sample(jax.random.key(0), x), norm.sample(jax.random.key(0), row)),
+    ):
+        assert actual.shape == shape
+        np.testing.assert_allclose(actual.reshape(row.shape), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(whole.vectors(x), row)
+
+
+def test_whole_norms_have_names_of_their_own():
+    assert norms.whole(norms.L2).name == "whole L2"
+
+
+@every_norm
+def test_the_vectors_of_an_array_are_its_rows(norm):
+    np.testing.assert_array_equal(norm.vectors(jnp.asarray(draw((3, 2, 2)))), flat(draw((3, 2, 2))))

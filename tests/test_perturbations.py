@@ -105,3 +105,33 @@ def test_outcome_reports_the_losses_reached_and_the_size_of_each_row():
 def test_an_oracle_without_a_gradient_is_refused():
     with pytest.raises(ValueError, match="oracle with a gradient"):
         perturbations.check_gradient(NOTHING)
+
+
+def test_rows_that_share_a_ball_need_one_loss():
+    shared, x = norms.whole(norms.L2), jnp.ones((2, 2))
+    attack = lambda losses, x, norm: perturbations.outcome(
+        jax.random.key(0), Oracle(losses=losses), norm, x, x, gradient_evaluations=0, queries=1
+    )
+    each, one = (lambda key, x: jnp.sum(x, axis=1)), (lambda key, x: jnp.sum(x)[None])
+    with pytest.raises(ValueError, match="one loss with norm=whole L2, got 2"):
+        attack(each, x, shared)
+    np.testing.assert_allclose(attack(one, x, shared)[1]["norms"], [2.0], rtol=1e-6)
+    assert len(attack(each, x, norms.L2)[1]["norms"]) == 2
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5, 2.0, True, float("nan"), "3", None])
+def test_a_count_is_a_whole_number_of_at_least_1(count):
+    with pytest.raises(ValueError, match=f"num_steps >= 1, a whole number, got num_steps={count}"):
+        perturbations.check_count(count, "num_steps")
+
+
+def test_counts_pass():
+    for count in (1, 7, np.int64(3)):
+        perturbations.check_count(count, "num_steps")
+
+
+def test_projection_is_on_the_ball_and_then_into_the_box():
+    oracle = NOTHING._replace(box=(0.0, 1.0))
+    x, delta = jnp.array([[0.5, 0.5]]), jnp.array([[3.0, -4.0]])
+    np.testing.assert_allclose(perturbations.projected(oracle, norms.L2, x, delta, 1.0), [[0.5, -0.5]])
+    np.testing.assert_allclose(perturbations.projected(oracle, norms.L2, x, delta, 0.5), [[0.3, -0.4]], rtol=1e-6)

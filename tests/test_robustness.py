@@ -1,14 +1,13 @@
-"""The robustness measurement on tables of twelve rows: clean ranks, controls, gauges, and the adversary's loss."""
+"""The robustness measurement on tables of twelve rows: clean ranks, controls, gauges, and any adversary."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import evaluate, robustness, surfaces
+from jaxrec import adversaries, evaluate, oracles, robustness, surfaces
 from jaxrec.attacks import fgsm, pgd, random_noise
 from jaxrec.models import mf
 from jaxrec.types import Interactions, Split
@@ -40,10 +39,6 @@ def protocol():
     return robustness.protocol(split(), jax.random.key(3), list_length=3)
 
 
-def batch():
-    return {name: jnp.asarray(column) for name, column in protocol().batch.items()}
-
-
 @functools.cache
 def trained():
     """Tables that know the three tastes, and some noise: what training would find."""
@@ -71,22 +66,6 @@ MIXES = {
 def measured(mix):
     found = robustness.measure(MODEL, mixed(MIXES[mix]), protocol(), ATTACKS, EPSILONS, surface=SURFACE, key=KEY)
     return {(m.unit, m.attack, m.epsilon): m for m in found}
-
-
-def test_the_batch_holds_every_training_pair_with_an_unseen_item():
-    train = split().train
-    seen = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
-    pairs = zip(*(np.asarray(batch()[name]).tolist() for name in ("users", "pos", "neg")), strict=True)
-    users, pos, neg = zip(*pairs, strict=True)
-    assert sorted(zip(users, pos, strict=True)) == sorted(seen)
-    assert not seen & set(zip(users, neg, strict=True))
-    assert np.asarray(batch()["where"]).all()
-
-
-def test_the_batch_leaves_out_users_who_have_seen_everything():
-    users, items = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)
-    found = robustness.adversary_batch(Interactions(users, items, 2, 2), KEY)
-    assert (found["users"].tolist(), found["pos"].tolist(), found["neg"].tolist()) == ([1], [1], [0])
 
 
 def test_there_is_one_record_for_the_clean_model_and_one_for_each_unit_attack_and_epsilon():
@@ -158,47 +137,32 @@ def test_relative_results_do_not_depend_on_the_gauge_and_absolute_ones_do(mix):
             assert abs(it.loss - same.loss) > 0.01 * same.loss, attack
 
 
-def ask(params, piece_size=256):
-    """The adversary's loss and gradient at `params`."""
-    examples = batch()
-
-    @jax.jit
-    def compiled(params):
-        oracle = robustness.training_oracle(MODEL, params, SURFACE, examples, piece_size=piece_size)
-        assert oracle.grad is not None
-        return oracle.losses(KEY, SURFACE.get(params)), oracle.grad(KEY, SURFACE.get(params))
-
-    return compiled(params)
-
-
-def test_the_adversarys_loss_in_pieces_is_the_loss_of_the_whole_batch():
-    """Its value, gradient and spread, written out; a batch of 32 in pieces of 5 and at once."""
-    tables = {name: np.asarray(table, float) for name, table in trained()["tables"].items()}
-    users, pos, neg = (np.asarray(batch()[name]) for name in ("users", "pos", "neg"))
-    margins = np.sum(tables["user"][users] * (tables["item"][pos] - tables["item"][neg]), axis=1)
-    slopes = -1 / (1 + np.exp(margins / margins.std())) / margins.std()
-    expected = {name: np.zeros_like(table) for name, table in tables.items()}
-    np.add.at(expected["user"], users, slopes[:, None] * (tables["item"][pos] - tables["item"][neg]))
-    np.add.at(expected["item"], pos, slopes[:, None] * tables["user"][users])
-    np.add.at(expected["item"], neg, -slopes[:, None] * tables["user"][users])
-    for piece_size in (5, 256):
-        value, grad = ask(trained(), piece_size)
-        np.testing.assert_allclose(value, [np.log1p(np.exp(-margins / margins.std())).sum()], rtol=1e-5)
-        for name, table in expected.items():
-            np.testing.assert_allclose(grad[name], table, rtol=1e-4, atol=1e-5)
+def test_any_adversary_can_be_measured_and_the_loss_is_its_own():
+    """Epsilon 0 leaves the clean loss: minus the squared error of all predictions to 1, which rises under attack."""
+    users, items = (column.ravel() for column in np.indices((NUM_USERS, NUM_ITEMS)))
+    found = robustness.measure(
+        MODEL, trained(), protocol(), {"fgsm": ATTACKS["fgsm"]}, {"absolute": (0.0, 0.1)},
+        surface=SURFACE, key=KEY, adversary=adversaries.rating(users, items),
+    )  # fmt: skip
+    scores = np.asarray(trained()["tables"]["user"]) @ np.asarray(trained()["tables"]["item"]).T
+    _, clean, attacked = found
+    assert clean.loss == pytest.approx(-np.mean((scores - 1) ** 2), rel=1e-5)
+    assert attacked.loss > clean.loss
 
 
-def test_the_adversarys_loss_does_not_saturate_when_scores_grow():
-    """At nine hundred times the scale raw BPR has no gradient left; this loss and its direction stay."""
-    grown = {**trained(), "tables": jax.tree.map(lambda table: 30 * table, trained()["tables"])}
-    (loss, grad), (grown_loss, grown_grad) = ask(trained()), ask(grown)
-    np.testing.assert_allclose(grown_loss, loss, rtol=1e-4)
-    for name in grad:
-        np.testing.assert_allclose(30 * grown_grad[name], grad[name], rtol=1e-3, atol=1e-5)
+def test_queries_of_an_estimated_gradient_are_in_the_measurement():
+    black_box = lambda *args: oracles.nes(adversaries.softmax()(*args), num_samples=3)
+    _, attacked = robustness.measure(
+        MODEL, trained(), protocol(), {"pgd": ATTACKS["pgd"]}, {"relative": (0.1,)},
+        surface=SURFACE, key=KEY, adversary=black_box,
+    )  # fmt: skip
+    assert (attacked.gradient_evaluations, attacked.queries) == (3, 3 * 6 + 1)
 
 
-def test_a_model_that_scores_everything_alike_is_measured_without_nan():
-    flat = {**trained(), "tables": jax.tree.map(jnp.zeros_like, trained()["tables"])}
-    value, grad = ask(flat)
-    np.testing.assert_allclose(value, [len(split().train) * math.log(2)], rtol=1e-5)
-    jax.tree.map(lambda g: np.testing.assert_array_equal(g, 0), grad)
+@pytest.mark.parametrize("unit", ["relativ", "Absolute", ""])
+def test_a_misspelt_unit_is_refused_before_anything_is_measured(unit):
+    with pytest.raises(ValueError, match=f"units .* got '{unit}'"):
+        robustness.measure(
+            MODEL, trained(), protocol(), ATTACKS, {"absolute": (0.1,), unit: (0.1,)},
+            surface=SURFACE, key=KEY, report=lambda measurement: pytest.fail("measured"),
+        )  # fmt: skip

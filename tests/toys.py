@@ -1,4 +1,4 @@
-"""Small victims for the laws of attacks: rows that a linear model classifies, and the tables of a factorisation."""
+"""Small victims for the laws of attacks: rows that a linear model or an MLP classifies, and the tables of an MF."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -37,11 +37,22 @@ def normal(seed: int, *shape: int) -> Array:
 def classifier() -> Victim:
     """Five images of 2 x 3 pixels, three classes, one loss each (convex in x); nothing depends on the last image."""
     weights = normal(0, 6, 3)
+    return _images(lambda pixels: pixels @ weights)
+
+
+def mlp() -> Victim:
+    """The same images under a network with one hidden layer; its losses are not convex."""
+    hidden, out = normal(5, 6, 4), normal(6, 4, 3)
+    return _images(lambda pixels: jnp.tanh(pixels @ hidden) @ out)
+
+
+def _images(logits: Callable[[Array], Array]) -> Victim:
     seen = jnp.array([1.0, 1, 1, 1, 0])
-    labels = jnp.array([0, 1, 2, 0, 1])
-    scores = lambda key, x: x.reshape(5, 6) @ weights * seen[:, None]
+    scores = lambda key, x: logits(x.reshape(5, 6)) * seen[:, None]
+    x = normal(1, 5, 2, 3)
+    labels = jnp.argmax(scores(None, x), axis=1)  # each is classified right, so that there is something to attack
     cross_entropy = lambda key, x: losses.softmax(scores(key, x), jax.nn.one_hot(labels, 3))
-    return Victim(normal(1, 5, 2, 3), cross_entropy, seen == 0, scores, labels)
+    return Victim(x, cross_entropy, seen == 0, scores, labels)
 
 
 # Users 1 and 2 and item 3 come more than once; user 3 and items 4 and 5 do not come.

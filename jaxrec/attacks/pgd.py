@@ -41,14 +41,12 @@ def attack(
         zero and x + delta lies in its box; a row whose gradient is zero stays where it was.
 
     Raises:
-        ValueError: If `epsilon` or `step_size` is negative or not finite, `num_steps < 1`, `num_restarts < 1`, or
-            restarts are asked for without random starts.
+        ValueError: If `epsilon` or `step_size` is negative or not finite, `num_steps` or `num_restarts` is no whole
+            number of at least 1, or restarts are asked for without random starts.
     """
     perturbations.check_epsilon(epsilon)
-    if num_steps < 1:
-        raise ValueError(f"Expected num_steps >= 1, got num_steps={num_steps}.")
-    if num_restarts < 1:
-        raise ValueError(f"Expected num_restarts >= 1, got num_restarts={num_restarts}.")
+    perturbations.check_count(num_steps, "num_steps")
+    perturbations.check_count(num_restarts, "num_restarts")
     if num_restarts > 1 and not random_start:
         raise ValueError(f"Expected random_start=True with num_restarts={num_restarts}: without it all runs are one.")
     if step_size is None:
@@ -64,8 +62,8 @@ def attack(
 
         def step(delta, key):
             grad = perturbations.masked(oracle, oracle.grad(key, jax.tree.map(jnp.add, x, delta)))
-            moved = jax.tree.map(lambda d, g: norm.project(d + step_size * norm.steepest(g), epsilon), delta, grad)
-            return perturbations.legal(oracle, x, moved), None
+            moved = jax.tree.map(lambda d, g: d + step_size * norm.steepest(g), delta, grad)
+            return perturbations.projected(oracle, norm, x, moved, epsilon), None
 
         return jax.lax.scan(step, delta, jax.random.split(steps_key, num_steps))[0]
 
