@@ -132,9 +132,10 @@ def torch_contestants(config: Config, work: interactions.Work, tables: list) -> 
 
 def implicit_contestants(config: Config, work: interactions.Work, tables: list) -> list[timing.Contestant]:
     """`recommend` for all users at once, and `ranking_metrics_at_k`."""
+    import implicit.evaluation as evaluation
     import numpy as np
     import scipy.sparse
-    from implicit import bpr, evaluation  # pyright: ignore[reportAttributeAccessIssue]
+    from implicit import bpr
 
     from benchmarks import timing
 
