@@ -4,9 +4,13 @@ For a model of ours, or for the factor matrices of any other library (implicit, 
 adversary moves each row of the embedding tables inside a ball: more than a real user can do. Relative radii are shares
 of the mean row norm, in the gauge where both tables have the same singular values, so that growing tables buy nothing.
 
+For factor matrices: --user-factors u.npy --item-factors v.npy --interactions file.csv, instead of --run.
+
+Expected: MF 64 trained with BPR on ML-1M: NDCG@10 .0449 clean; at relative epsilon .1 .0404 under the strongest attack
+          found and .0450 under noise, with nothing certain; at .05 .0015 is certain; no flag trips (one seed, 2 cores
+          of an AMD EPYC, commit 27c659b).
 Cost:     under 3 minutes on 2 CPU cores for MovieLens-1M.
 Run:      python -m experiments.robustness_report --run runs/ml1m_apr/NAME
-          python -m experiments.robustness_report --user-factors u.npy --item-factors v.npy --interactions file.csv
 """
 
 import dataclasses

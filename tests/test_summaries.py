@@ -21,7 +21,16 @@ def measurement(ranks, *, attack="none", unit="absolute") -> robustness.Measurem
     users = np.arange(3)
     found = evaluate.Ranks(users=users, ranks=np.array(ranks, float), num_candidates=np.full(3, 4), num_left_out=0)
     lists = np.array([[0, 1], [0, 2], [0, 1]])
-    return robustness.Measurement(attack, 0.5, unit, found, lists, 0.5, 0.1, int(attack != "none"), 1)
+    return robustness.Measurement(
+        attack=attack,
+        epsilon=0.5,
+        unit=unit,
+        ranks=found,
+        lists=lists,
+        achieved_norm=0.5,
+        gradient_evaluations=int(attack != "none"),
+        queries=1,
+    )
 
 
 def records_of(by_seed, *, gauge="canonical"):
