@@ -27,7 +27,9 @@ def measurement(ranks, *, attack="none", unit="absolute") -> robustness.Measurem
         unit=unit,
         ranks=found,
         lists=lists,
+        target_scores=np.zeros(3, np.float32),
         achieved_norm=0.5,
+        loss=0.1,
         gradient_evaluations=int(attack != "none"),
         queries=1,
     )
