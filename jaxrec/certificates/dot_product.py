@@ -99,7 +99,9 @@ Fall = Callable[[Pairs, Radii], Float[Array, "B I"]]
 def sufficient(pairs: Pairs, radii: Radii) -> Float[Array, "B I"]:
     """No margin falls further: epsilon_u |d| + 2 epsilon_i |p| + 2 epsilon_u epsilon_i.
 
-    Exact where one of the two radii is 0.
+    Exact where one of the two radii is 0. Without biases its last term decides no pair: the margin is lost where the
+    angle of p + a and d has a cosine <= 2 epsilon_i / |d|, and p is |p| sin(arccos(2 epsilon_i / |d|) - angle of p and
+    d) away from there, which is at least (margin - 2 epsilon_i |p|) / |d|.
     """
     return radii.user * pairs.distance + 2 * radii.item * (pairs.user_norm + radii.user)
 
