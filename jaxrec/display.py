@@ -70,8 +70,7 @@ def records_table(records: Sequence[Record]) -> None:
         made.add_column(name.replace("_", " "), justify="right")
     for row in rows:
         made.add_row(*row)
-    terminal = rich.console.Console()
-    (terminal if terminal.is_terminal else rich.console.Console(width=150)).print(made)
+    _print(made)
 
 
 def curves(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int) -> None:
@@ -117,6 +116,81 @@ def curves(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     axes[0][0].legend(fontsize=8)
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout()
+    _save(figure, path)
+
+
+def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int) -> None:
+    """Draws a metric under each attack as a PNG, with its intervals: a panel for each budget, a colour for each model,
+    a line where the clean model is. For many attacks at few epsilons.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    of_metric = [r for r in records if (r.metric, r.k) == (metric, k)]
+    budgets = list(dict.fromkeys((r.epsilon, r.epsilon_unit) for r in of_metric if r.attack))
+    attacks = list(dict.fromkeys(r.attack for r in of_metric if r.attack))
+    defences = list(dict.fromkeys(r.defence for r in of_metric))
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
+    figure, axes = plt.subplots(
+        1, len(budgets), figsize=(2.6 + 3.4 * len(budgets), 1.2 + 0.26 * len(attacks)), sharey=True, squeeze=False
+    )
+    for axis, (epsilon, unit) in zip(axes[0], budgets, strict=True):
+        for place, (defence, colour) in enumerate(zip(defences, colours, strict=False)):
+            of_model = [r for r in of_metric if r.defence == defence]
+            shown = [r for r in of_model if r.attack and (r.epsilon, r.epsilon_unit) == (epsilon, unit)]
+            y = [attacks.index(r.attack or "") + 0.16 * (place - (len(defences) - 1) / 2) for r in shown]
+            for clean in (r for r in of_model if r.attack is None):
+                axis.axvline(clean.value, color=colour, linewidth=0.8, linestyle=":")
+            for height, r in zip(y, shown, strict=True):
+                axis.plot(r.interval or (r.value, r.value), (height, height), color=colour, linewidth=1.2)
+            axis.plot([r.value for r in shown], y, "os"[place % 2], color=colour, markersize=4, label=defence or "BPR")
+        axis.set_title(f"epsilon {epsilon:g}, {unit}", fontsize=9)
+        axis.set_xlabel(f"{metric.upper()}@{k}; dotted: clean")
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_yticks(range(len(attacks)), attacks, fontsize=8)
+    axes[0][0].invert_yaxis()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, loc="lower left")
+    figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def comparisons(compared: Sequence[Record]) -> None:
+    """Prints the comparisons of `attack_tables.declared_records` to stdout."""
+    by_name = {(r.defence, r.attack, r.epsilon, r.epsilon_unit, r.metric): r for r in compared}
+    made = rich.table.Table(title="Declared before: NDCG of the first less that of the second")
+    for name in ("model", "epsilon", "first", "second", "difference", "p", "Holm p"):
+        made.add_column(name)
+    for (defence, attack, epsilon, unit, metric), record in by_name.items():
+        if not metric.endswith("_p"):
+            ends = ("_p", "_holm_p")
+            p_value, holm = (by_name[defence, attack, epsilon, unit, f"{metric}{end}"].value for end in ends)
+            low, high = record.interval or (record.value, record.value)
+            made.add_row(
+                record.defence or "BPR",
+                f"{record.epsilon:g} {record.epsilon_unit}",
+                record.attack,
+                metric.removeprefix("ndcg_less_"),
+                f"{record.value:+.4f} [{low:+.4f}, {high:+.4f}]",
+                f"{p_value:.4f}",
+                f"{holm:.3f}",
+            )
+    _print(made)
+
+
+def _print(table: rich.table.Table) -> None:
+    """A table on stdout, wide where nobody's terminal says otherwise."""
+    terminal = rich.console.Console()
+    (terminal if terminal.is_terminal else rich.console.Console(width=150)).print(table)
+
+
+def _save(figure: Any, path: pathlib.Path) -> None:
+    """A figure as PNG, whole or not at all."""
+    import matplotlib.pyplot as plt
+
     part = path.with_name(path.name + ".part")
     figure.savefig(part, format="png", dpi=150)
     part.replace(path)

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, splits, study, summaries
-
-PROTOCOL = "full ranking of unseen items, ties against the model"  # of `robustness.protocol`, which `study.run` uses
+from jaxrec import display, files, provenance, records, results, robustness, splits, study, summaries
 
 
 def records_of(
@@ -30,7 +28,7 @@ def records_of(
         "model": model,
         "dataset": setting.data.title,
         "split": setting.data.split_title,
-        "protocol": PROTOCOL,
+        "protocol": robustness.PROTOCOL,
         "fingerprint": setting.data.fingerprint["sha256"],
         "device": provenance.device(),
         "commit": provenance.commit(),

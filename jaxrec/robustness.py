@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import adversaries, evaluate, surfaces
+from jaxrec import adversaries, evaluate, norms, surfaces
 from jaxrec.types import Array, Attack, Key, Model, Params, PyTree, Scalar, Split, Surface
 
 Unit = Literal["absolute", "relative"]
 MakeAttack = Callable[[Scalar], Attack]  # epsilon -> attack
 TRAINING_LOSS = adversaries.sampled_bpr()
+PROTOCOL = "full ranking of unseen items, ties against the model"  # of `protocol`, in words
+WHITE_BOX = "white box: model, training pairs; spread-normalised BPR"  # the adversary of TRAINING_LOSS, in words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Measurement:
         achieved_norm: Largest norm of a row of the perturbation, in the same unit.
         loss: What the adversary ascends, after the attack.
         gradient_evaluations, queries: What the attack cost.
+        oracle: What the adversary may ask, and which loss it raises, in words.
+        mean_norms: {array of the surface: mean L2 norm of the rows of its perturbation}, in the same unit.
     """
 
     attack: str
@@ -48,6 +52,8 @@ class Measurement:
     loss: float
     gradient_evaluations: int
     queries: int
+    oracle: str
+    mean_norms: Mapping[str, float]
 
 
 class Protocol(NamedTuple):
@@ -87,6 +93,7 @@ def measure(
     surface: Surface,
     key: Key,
     adversary: adversaries.Adversary = TRAINING_LOSS,
+    oracle: str = WHITE_BOX,
     report: Callable[[Measurement], None] = lambda measurement: None,
 ) -> list[Measurement]:
     """Ranks the held-out items clean, then under each attack at each epsilon.
@@ -96,6 +103,7 @@ def measure(
         epsilons: {unit: radii}. Relative radii are applied in the model's canonical gauge, where it has one.
         surface: What is perturbed.
         adversary: Whose loss the attacks raise; that of `adversaries.sampled_bpr` by default.
+        oracle: The same in words, for the records.
         report: Called with each measurement as it is made.
 
     Returns:
@@ -114,10 +122,10 @@ def measure(
         ranks = evaluate.evaluate(model, params, protocol.ranking)
         lists = np.asarray(evaluate.lists(model, params, protocol.listing, protocol.list_length))
         scores = np.asarray(_target_scores(model, params, protocol.ranking))
-        found.append(Measurement(ranks=ranks, lists=lists, target_scores=scores, **fields))
+        found.append(Measurement(ranks=ranks, lists=lists, target_scores=scores, oracle=oracle, **fields))
         report(found[-1])
 
-    nothing = {"achieved_norm": 0.0, "loss": float("nan"), "gradient_evaluations": 0, "queries": 0}
+    nothing = {"achieved_norm": 0.0, "loss": float("nan"), "gradient_evaluations": 0, "queries": 0, "mean_norms": {}}
     add(params, attack="none", epsilon=0.0, unit="absolute", **nothing)
     compiled = {name: _compiled(model, surface, make, adversary) for name, make in attacks.items()}
     for unit, radii in epsilons.items():
@@ -135,6 +143,7 @@ def measure(
                     loss=float(info["losses"][0]),
                     gradient_evaluations=int(info["gradient_evaluations"]),
                     queries=int(info["queries"]),
+                    mean_norms=_by_name(info["mean_norms"]),
                 )
     return found
 
@@ -153,6 +162,13 @@ def _victim(model: Model, surface: Surface, unit: Unit, params: Params) -> tuple
     return params, scales if unit == "relative" else jax.tree.map(jnp.ones_like, scales)
 
 
+def _by_name(tree: PyTree) -> dict[str, float]:
+    """{path of a leaf, as "user": its value}."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): float(x) for path, x in jax.tree.leaves_with_path(tree)
+    }
+
+
 @functools.lru_cache(maxsize=32)
 def _compiled(
     model: Model, surface: Surface, make: MakeAttack, adversary: adversaries.Adversary
@@ -164,6 +180,7 @@ def _compiled(
         units = surfaces.scaled(surface, scales)
         x = units.get(params)
         delta, info = make(epsilon)(key, adversary(model, params, units, known), x)
-        return units.put(params, jax.tree.map(jnp.add, x, delta)), info
+        mean_norms = jax.tree.map(lambda delta: jnp.mean(norms.L2.size(delta)), delta)
+        return units.put(params, jax.tree.map(jnp.add, x, delta)), {**info, "mean_norms": mean_norms}
 
     return perturb

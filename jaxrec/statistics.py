@@ -169,6 +169,27 @@ def summary(values: Float[np.ndarray, " n"], *, level: float = 0.95) -> Summary:
     return Summary(mean, sd, mean - half, mean + half, num)
 
 
+def holm(p_values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """P values adjusted for all of them having been asked, by Holm's step-down method.
+
+        adjusted_(i) = max over j <= i of min(1, (n - j + 1) * p_(j)), ascending
+
+    The chance of one false finding or more among those with an adjusted value below alpha is at most alpha, however the
+    tests depend on each other. All tests that were declared must be given, found or not. Holm, "A Simple Sequentially
+    Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979.
+
+    Raises:
+        ValueError: If there are none, or one lies outside [0, 1].
+    """
+    _check_finite(p_values)
+    if (p_values < 0).any() or (p_values > 1).any():
+        raise ValueError(f"Expected p values in [0, 1], got {p_values.min()} to {p_values.max()}.")
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
+    return adjusted
+
+
 def _paired_test(values: np.ndarray, others: np.ndarray, seed: int, num_resamples: int) -> Comparison:
     """Randomisation test of pairs: which value is whose is a coin's toss, that is, the sign of the difference."""
     if values.shape != others.shape or values.ndim != 1:

@@ -11,7 +11,6 @@ from jaxrec.records import Record
 from jaxrec.robustness import Measurement
 
 RANKED = {"hit_rate": metrics.hit_rate, "ndcg": metrics.ndcg}
-ORACLE = "white box: model, training pairs; spread-normalised BPR"
 
 
 def records_of(
@@ -46,7 +45,7 @@ def records_of(
         adversary = {
             "surface": surface,
             "attack": first.attack,
-            "oracle": ORACLE if first.gradient_evaluations else "none",
+            "oracle": first.oracle if first.gradient_evaluations or first.queries > 1 else "none",
             "epsilon": first.epsilon,
             "epsilon_unit": first.unit,
             "gauge": gauge if first.unit == "relative" else "as trained",

@@ -1,5 +1,6 @@
 """Trained models to be measured: out of a run directory, or factor matrices that came from any other library."""
 
+import functools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from jaxrec.models import biased_mf, mf
 from jaxrec.types import InputError, Interactions, Params, Split
 
 Path = str | os.PathLike[str]
+BOTH = surfaces.tables("user", "item")  # one value, as `robustness.measure` compiles for each surface anew
 SMOKE_USERS = 200  # as many as the smoke runs of experiments.ml1m_apr take
 
 
@@ -70,17 +72,36 @@ def of_run(run_dir: Path, *, stage: str = "bpr", seed: int | None = None, data_d
             f"({fingerprint[:16]}): name their folder with --data-dir."
         )
     seed = first_seed if seed is None else seed
-    model = mf.model(num_users=split.train.num_users, num_items=split.train.num_items, dimension=dimension)
+    model = _mf(num_users=split.train.num_users, num_items=split.train.num_items, dimension=dimension)
     params, step = _best(path / "checkpoints" / f"{stage}-{seed}", model.init, float(config["learning_rate"]))
     dataset = "the MovieLens SAMPLE, not MovieLens-1M" if located.is_sample else located.name
     notes = [f"Every figure is of {dataset}."] if located.is_sample or config.get("smoke") else []
     training = f"{stage.upper()} of {path}, seed {seed}, step {step}, chosen by validation"
-    surface = surfaces.tables("user", "item")
     names = audit.names(split.train, _titles(located))
-    victim = audit.Victim(model, params, split, surface, _factors_of_mf, names["users"], names["items"])
+    victim = audit.Victim(model, params, split, BOTH, _factors_of_mf, names["users"], names["items"])
     about = {"model": f"MF {dimension}, {training}", "data set": dataset}
     defence = None if stage == "bpr" else stage.upper()
     return Loaded(victim, f"MF {dimension}", defence, dataset, about, notes, fingerprint, step, training)
+
+
+def seeds_of(run_dir: Path) -> list[int]:
+    """The seeds of a finished run of `experiments.ml1m_apr`.
+
+    Raises:
+        InputError: If it is no such run, or is not finished.
+    """
+    path = pathlib.Path(run_dir)
+    try:
+        config = json.loads((path / "config.json").read_text())["config"]
+        seeds = range(int(config["seed"]), int(config["seed"]) + int(config["num_seeds"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Expected a run directory of experiments.ml1m_apr, got {path}: {error!r}.") from None
+    if not (path / "results.json").exists():
+        raise InputError(f"Expected a finished run, got {path} without results.json: start its command again.")
+    return list(seeds)
+
+
+_mf = functools.lru_cache(mf.model)  # what is compiled for one training of a run then serves the others
 
 
 def _best(path: pathlib.Path, init: Any, learning_rate: float) -> tuple[Params, int]:
@@ -88,7 +109,8 @@ def _best(path: pathlib.Path, init: Any, learning_rate: float) -> tuple[Params, 
         there = sorted(other.name for other in path.parent.glob("*-*")) if path.parent.is_dir() else []
         raise InputError(f"Expected a training in {path}, got none; there are: {', '.join(there) or 'no others'}.")
     optimizer = optax.adagrad(learning_rate, initial_accumulator_value=0.1)
-    template = jax.eval_shape(lambda key: train.init_state(init(key), optimizer, key), jax.random.key(0))
+    key = jax.random.key(0)
+    template = train.init_state(init(key), optimizer, key)
     with checkpoint.Checkpoints(path) as checkpoints:
         best = checkpoints.restore_best(template)
     if best is None:
@@ -162,13 +184,12 @@ def of_factors(
             raise InputError(f"Expected at most one held-out item a user in {held_out}, got more.")
         split = Split(train=known, valid=indexing.none_of(known), test=test)
     dimension = user.shape[1]
-    both = surfaces.tables("user", "item")
     if bias is None:
         model = mf.model(num_users=len(user), num_items=len(item), dimension=dimension)
-        surface, factors = both, _factors_of_mf
+        surface, factors = BOTH, _factors_of_mf
     else:
         model = biased_mf.model(num_users=len(user), num_items=len(item), dimension=dimension)
-        surface, factors = surfaces.columns(both, dimension), _factors_of_biased_mf
+        surface, factors = surfaces.columns(BOTH, dimension), _factors_of_biased_mf
         user, item = np.pad(user, ((0, 0), (0, 1))), np.concatenate([item, bias[:, None]], axis=1)
         notes.append("Item biases count in every score; the adversary leaves them alone.")
     params = {"tables": {"user": jnp.asarray(user), "item": jnp.asarray(item)}, "weights": {}, "given": {}}

@@ -154,3 +154,16 @@ def test_wrong_values_are_refused():
     for call in wrong:
         with pytest.raises((ValueError, TypeError), match=r"Expected|Type-check"):
             call()
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls():
+    """.01 x 4, .02 x 3, .021 x 2 = .042, which may not be below .06, and .3 x 1."""
+    adjusted = statistics.holm(np.array([0.02, 0.3, 0.01, 0.021]))
+    np.testing.assert_allclose(adjusted, [0.06, 0.3, 0.04, 0.06])
+    np.testing.assert_allclose(statistics.holm(np.array([0.6, 0.7])), [1, 1])
+
+
+@pytest.mark.parametrize("values", [[], [0.5, -0.1], [1.2], [np.nan]])
+def test_holm_refuses_what_is_no_p_value(values):
+    with pytest.raises(ValueError, match="Expected"):
+        statistics.holm(np.array(values))

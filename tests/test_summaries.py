@@ -32,6 +32,8 @@ def measurement(ranks, *, attack="none", unit="absolute") -> robustness.Measurem
         loss=0.1,
         gradient_evaluations=int(attack != "none"),
         queries=1,
+        oracle=robustness.WHITE_BOX,
+        mean_norms={},
     )
 
 
