@@ -22,7 +22,7 @@ class Config:
     relative_epsilons: tuple[float, ...] = (0.2,)  # radii in mean row norms, canonical gauge
     num_samples: int = 8  # pairs of questions for an estimated gradient (SPSA, NES)
     num_queries: int = 200  # questions of the random search (square)
-    out: pathlib.Path | None = None  # folder for the results; a stopped study goes on (default: RUN/attack_table)
+    out: pathlib.Path | None = None  # folder for the results; a stopped study goes on (default: in the run)
     data_dir: pathlib.Path | None = None  # where the data of the run lie (default: as in experiments.ml1m_apr)
 
 
@@ -71,9 +71,8 @@ def threats(config: Config, study):
     search = behind(oracles.black_box)
     known = surrogates.transferred(bpr)
     return [
-        Threat(
-            f"losses, to choose by; {loss}", bpr, noise, draws=len(WHITE_BOX)
-        ),  # as many as there are attacks to choose from
+        # As many draws of noise as there are attacks to choose from.
+        Threat(f"losses, to choose by; {loss}", bpr, noise, draws=len(WHITE_BOX)),
         Threat(robustness.WHITE_BOX, bpr, white_box),
         Threat(f"SPSA, {2 * samples} losses a gradient; {loss}", spsa, {"SPSA, PGD-10": multi_step["PGD-10"]}),
         Threat(f"NES, {2 * samples} losses a gradient; {loss}", nes, {"NES, PGD-10": multi_step["PGD-10"]}),
