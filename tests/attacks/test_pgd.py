@@ -41,16 +41,11 @@ def test_on_a_linear_loss_it_ends_at_the_corner_of_the_ball(norm):
     np.testing.assert_allclose(delta, 0.5 * norm.steepest(jnp.asarray(SLOPES)), atol=1e-4)
 
 
-def test_more_steps_raise_a_linear_loss_further():
-    losses = []
-    for num_steps in (1, 4):
-        attack = pgd.attack(epsilon=0.5, num_steps=num_steps, step_size=0.1, random_start=True)
-        losses.append(np.asarray(program(attack, LINEAR, jnp.zeros((2, 3)))(jax.random.key(0))[1]["losses"]))
-    assert (losses[1] > losses[0] + 0.1).all()
-
-
-@pytest.mark.parametrize(("num_steps", "step_size", "taken"), [(4, 0.2, 0.2), (5, None, 2.5 * 0.5 / 5), (2, None, 0.5)])
+@pytest.mark.parametrize(
+    ("num_steps", "step_size", "taken"), [(3, 0.1, 0.1), (4, 0.2, 0.2), (5, None, 2.5 * 0.5 / 5), (2, None, 0.5)]
+)
 def test_steps_are_those_of_a_loop_in_numpy(num_steps, step_size, taken):
+    """Three steps of a fifth of the radius end inside the ball, where one more or less shows; the others on it."""
     x, targets = np.array([[0.3, -0.2], [1.0, 2.0]]), np.array([[1.0, 1.0], [0.0, 0.0]])
     epsilon, delta = 0.5, np.zeros((2, 2))
     for _ in range(num_steps):
