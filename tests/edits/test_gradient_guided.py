@@ -56,7 +56,7 @@ def test_on_a_loss_linear_in_the_rows_one_candidate_finds_the_best_edit(kinds):
 
 
 def test_with_all_edits_as_candidates_it_is_greedy():
-    oracle = edit_toys.attention().oracle()
+    oracle = edit_toys.recurrent().oracle()  # under attention two histories tie, and rounding chooses
     guided = jax.jit(lambda ids: gradient_guided.attack(num_edits=2, num_candidates=1000)(KEY, oracle, ids))
     exhaustive = jax.jit(lambda ids: greedy.attack(num_edits=2)(KEY, oracle, ids))
     for name in ("padded", "full"):
