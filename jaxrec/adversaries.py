@@ -1,19 +1,18 @@
 """What the adversary of a trained recommender raises: its loss, as an oracle over the part of the parameters it moves.
 
 The adversaries of this module know the model and the training data, and one perturbation is shared by all users, so an
-oracle has one loss. Each is a mean, and none but `rating` changes when all scores of the model are multiplied by a
-number: on a trained model raw losses saturate (at ten times the scale most float32 gradients of BPR are exactly zero),
-and a model would look robust for having grown. So scores are measured in units of their spread.
+oracle has one loss. Each is a mean, and none changes when all scores of the model are multiplied by a number: on a
+trained model raw losses saturate (at ten times the scale most float32 gradients of BPR are exactly zero), and a model
+would look robust for having grown. So scores are measured in units of their spread.
 
     sampled_bpr        BPR of every training pair with one unseen item
     hardest_margin     the best unseen item's score less the training item's
     scale_free_margin  the same over the spread of the user's perturbed scores
     softmax            cross-entropy of every training pair over the whole catalogue
     smooth_ndcg        1 - NDCG of the training items, with smooth ranks
-    push, pull         a set of target items, up or down every list
-    rating             predicted ratings, from 4 to 1
+    lists_only         the share of the clean lists that left, for an adversary who sees no score
 
-For an adversary with less access build another oracle out of these, as in
+Those with targets stand in `targeted`. For an adversary with less access build another oracle out of these, as in
 `lambda *args: oracles.nes(adversaries.softmax()(*args))`.
 """
 
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import evaluate, losses, objectives, oracles, perturbations, rows, sampling
-from jaxrec.types import Array, Interactions, Key, Model, Oracle, Params, Scalar, Surface, check_ids
+from jaxrec.types import Array, Interactions, Key, Model, Oracle, Params, Scalar, Surface
 
 
 class Known(NamedTuple):
@@ -107,7 +106,7 @@ def hardest_margin() -> Adversary:
     arXiv:1608.04644, eq. f6 without its cut, with the unseen items for the other classes. Its gradient never saturates.
     The spread is that of the clean scores.
     """
-    return _over_users(lambda chunk, spread: _margins(chunk, jnp.full(len(chunk.scores), spread)))
+    return over_users(lambda chunk, spread: _margins(chunk, jnp.full(len(chunk.scores), spread)))
 
 
 def scale_free_margin() -> Adversary:
@@ -122,7 +121,7 @@ def scale_free_margin() -> Adversary:
         del spread
         return _margins(chunk, _spreads(chunk.scores))
 
-    return _over_users(of_chunk)
+    return over_users(of_chunk)
 
 
 def softmax(*, temperature: Scalar = 1.0) -> Adversary:
@@ -134,14 +133,14 @@ def softmax(*, temperature: Scalar = 1.0) -> Adversary:
     Raises:
         ValueError: If `temperature` is not positive and finite.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
 
     def of_chunk(chunk, spread):
         scores = chunk.scores / (temperature * spread)
         log_total = jax.nn.logsumexp(scores, axis=1)
-        return _sum(chunk.of_user(log_total) - chunk.of_pair(scores), chunk.is_pair)
+        return sum_where(chunk.of_user(log_total) - chunk.of_pair(scores), chunk.is_pair)
 
-    return _over_users(of_chunk)
+    return over_users(of_chunk)
 
 
 def smooth_ndcg(*, temperature: Scalar = 0.1, piece_size: int = 256) -> Adversary:
@@ -162,7 +161,7 @@ def smooth_ndcg(*, temperature: Scalar = 0.1, piece_size: int = 256) -> Adversar
     Raises:
         ValueError: If `temperature` is not positive and finite, or `piece_size < 1`.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     perturbations.check_count(piece_size, "piece_size")
 
     def of_chunk(chunk, spread):
@@ -181,100 +180,9 @@ def smooth_ndcg(*, temperature: Scalar = 0.1, piece_size: int = 256) -> Adversar
         counts = jax.ops.segment_sum(chunk.is_pair.astype(jnp.int32), chunk.rows, num_users)
         dcg = jax.ops.segment_sum(gains, chunk.rows, num_users)
         ideal = jnp.cumsum(1 / jnp.log2(1 + jnp.arange(1, num_items + 1, dtype=scores.dtype)))
-        return _sum(1 - dcg / ideal[jnp.maximum(counts, 1) - 1], counts > 0)
+        return sum_where(1 - dcg / ideal[jnp.maximum(counts, 1) - 1], counts > 0)
 
-    return _over_users(of_chunk)
-
-
-def push(targets: np.ndarray, *, temperature: Scalar = 1.0) -> Adversary:
-    """Builds the adversary who promotes items: mean log softmax of each target among each user's unseen items.
-
-    Pairs of a user and a target that the user has seen are left out. Promotion as in Tang, Wen and Wang, "Revisiting
-    Adversarially Learned Injection Attacks Against Recommender Systems", RecSys 2020, arXiv:2008.04876.
-
-    Args:
-        targets: int [T], item ids.
-        temperature: In units of the spread of the clean scores.
-
-    Raises:
-        ValueError: If there are no targets or one comes twice, or `temperature` is not positive and finite; once the
-            catalogue is known, if an id lies outside it.
-    """
-    _check_targets(targets)
-    _check_temperature(temperature)
-
-    def of_chunk(chunk, spread):
-        is_target = _targets(targets, chunk)
-        unseen = chunk.unseen() / (temperature * spread)
-        # A user who has seen everything has no softmax, and no target either.
-        log_total = jax.nn.logsumexp(jnp.where(chunk.some_unseen(), unseen, 0), axis=1, keepdims=True)
-        where = is_target & jnp.isfinite(unseen) & chunk.is_user[:, None]
-        return _sum(jnp.where(where, unseen, 0) - log_total, where)
-
-    return _over_users(of_chunk)
-
-
-def pull(targets: np.ndarray, *, temperature: Scalar = 1.0) -> Adversary:
-    """Builds the adversary who demotes items: mean over users of log(1 - P), P the softmax mass of all targets.
-
-    The softmax is that over a user's unseen items. Users who lack an unseen target, or an unseen item that is none, are
-    left out.
-
-    Args:
-        targets, temperature: As in `push`.
-
-    Raises:
-        ValueError: As `push` does.
-    """
-    _check_targets(targets)
-    _check_temperature(temperature)
-
-    def of_chunk(chunk, spread):
-        is_target = _targets(targets, chunk)
-        unseen = chunk.unseen() / (temperature * spread)
-        others = jnp.where(is_target, -jnp.inf, unseen)
-        has_target = jnp.any(is_target & jnp.isfinite(unseen), axis=1)
-        where = chunk.is_user & has_target & jnp.any(jnp.isfinite(others), axis=1)
-        log_total, log_others = (
-            jax.nn.logsumexp(jnp.where(where[:, None], scores, 0), axis=1) for scores in (unseen, others)
-        )
-        return _sum(log_others - log_total, where)
-
-    return _over_users(of_chunk)
-
-
-def rating(users: np.ndarray, items: np.ndarray, *, target: float = 1.0, piece_size: int = 16_384) -> Adversary:
-    """Builds the adversary who drives predicted ratings to `target`: minus the mean squared error to it.
-
-    Args:
-        users, items: int [N], the predictions to change, such as all that are 4 or more.
-        target: In the model's units, such as 1 star.
-        piece_size: Predictions whose gradient is taken at a time.
-
-    Raises:
-        ValueError: If there are no pairs, the columns differ in length, `target` is not finite or `piece_size < 1`;
-            once the model is known, if an id lies outside its tables.
-    """
-    perturbations.check_count(piece_size, "piece_size")
-    if len(users) != len(items) or not len(users):
-        raise ValueError(f"Expected as many users as items, at least one, got {len(users)} and {len(items)}.")
-    if not np.isfinite(target):
-        raise ValueError(f"Expected a finite target, got target={target}.")
-
-    def adversary(model, params, surface, known):
-        check_ids(users, len(known.chunks.places), "users")
-        check_ids(items, jax.eval_shape(model.score_all, params, known.chunks.users[0]).shape[1], "items")
-
-        def adversary_losses(key, x):
-            del key
-            perturbed = surface.put(params, x)
-            score = jax.checkpoint(lambda pair: model.score(perturbed, *pair))
-            scores = jax.lax.map(score, (jnp.asarray(users), jnp.asarray(items)), batch_size=piece_size)
-            return -jnp.mean(jnp.square(scores - target), keepdims=True)
-
-        return oracles.white_box(adversary_losses)
-
-    return adversary
+    return over_users(of_chunk)
 
 
 def lists_only(plan: evaluate.ListPlan, k: int) -> Adversary:
@@ -296,7 +204,7 @@ def lists_only(plan: evaluate.ListPlan, k: int) -> Adversary:
     return adversary
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """Scores of the whole catalogue for the users of a chunk, and their training pairs.
 
     Attributes:
@@ -332,10 +240,13 @@ class _Chunk(NamedTuple):
         return jnp.any(jnp.isfinite(self.unseen()), axis=1, keepdims=True)
 
 
-def _over_users(of_chunk: Callable[[_Chunk, Array], tuple[Array, Array]]) -> Adversary:
-    """Builds the adversary of a mean over all users: (chunk, spread of clean scores) -> (sum [], count []) of a chunk.
+def over_users(of_chunk: Callable[[Chunk, Array], tuple[Array, Array]]) -> Adversary:
+    """Builds the adversary of a mean over all users, or over all their pairs.
 
     A chunk's scores are made again for its gradient, so that no [U, I] matrix is kept.
+
+    Args:
+        of_chunk: (chunk, mean spread [] of a user's clean scores) -> (sum [], count []) over the chunk.
     """
 
     def adversary(model, params, surface, known):
@@ -351,7 +262,7 @@ def _over_users(of_chunk: Callable[[_Chunk, Array], tuple[Array, Array]]) -> Adv
             @jax.checkpoint
             def in_chunk(args):
                 users, rows, items, is_user = args
-                return of_chunk(_Chunk(model.score_all(perturbed, users), rows, items, is_user), spread)
+                return of_chunk(Chunk(model.score_all(perturbed, users), rows, items, is_user), spread)
 
             totals, counts = jax.lax.map(in_chunk, (chunks.users, chunks.rows, chunks.items, is_user))
             return jnp.sum(totals, keepdims=True) / jnp.maximum(jnp.sum(counts), 1)
@@ -361,12 +272,12 @@ def _over_users(of_chunk: Callable[[_Chunk, Array], tuple[Array, Array]]) -> Adv
     return adversary
 
 
-def _margins(chunk: _Chunk, spreads: Array) -> tuple[Array, Array]:
+def _margins(chunk: Chunk, spreads: Array) -> tuple[Array, Array]:
     """The sum over training pairs of (best unseen - own score) / the spread of their user [B], and their number."""
     hardest = jnp.max(jnp.where(chunk.some_unseen(), chunk.unseen(), 0), axis=1)
     where = chunk.is_pair & chunk.of_user(chunk.some_unseen()[:, 0])
     margins = chunk.of_user(hardest / spreads) - chunk.of_pair(chunk.scores / spreads[:, None])
-    return _sum(margins, where)
+    return sum_where(margins, where)
 
 
 def _spreads(scores: Array) -> Array:
@@ -380,25 +291,12 @@ def _or_one(x: Array) -> Array:
     return jnp.where(x > 0, x, 1)
 
 
-def _sum(values: Array, where: Array) -> tuple[Array, Array]:
+def sum_where(values: Array, where: Array) -> tuple[Array, Array]:
     """The sum of what counts, and how many that are."""
     return jnp.sum(jnp.where(where, values, 0)), jnp.sum(where)
 
 
-def _targets(targets: np.ndarray, chunk: _Chunk) -> Array:
-    """bool [1, I], true for the target items."""
-    num_items = chunk.scores.shape[1]
-    check_ids(targets, num_items, "targets")
-    return jnp.asarray(np.isin(np.arange(num_items), targets)[None])
-
-
-def _check_targets(targets: np.ndarray) -> None:
-    """Raises a ValueError unless there are targets, none of them twice."""
-    if not len(targets) or len(np.unique(targets)) < len(targets):
-        raise ValueError(f"Expected at least one target, each once, got targets={targets}.")
-
-
-def _check_temperature(temperature: Scalar) -> None:
+def check_temperature(temperature: Scalar) -> None:
     """Raises a ValueError if a static temperature is not positive and finite; a traced one passes."""
     perturbations.check_epsilon(temperature, "temperature")
     if not isinstance(temperature, jax.core.Tracer) and temperature == 0:

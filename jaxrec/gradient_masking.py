@@ -221,7 +221,7 @@ def inspect(
         protocol: What is ranked, and what the adversary knows.
         surface: Tables, as `surfaces.tables` gives them. Of a table that `Model.reads` names, the rows in the training
             pairs of `protocol` ought to have a gradient; of others all rows. (An adversary that reads fewer, such as
-            `adversaries.rating` of some pairs, trips the second flag for nothing.)
+            `targeted.rating` of some pairs, trips the second flag for nothing.)
         epsilon, unit: The budget in question; as in `robustness.measure`. "A huge epsilon" is 10 mean row norms,
             whatever the unit.
         adversary: Whose loss is ascended.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import adversaries, evaluate, surfaces
+from jaxrec import adversaries, evaluate, surfaces, targeted
 from jaxrec.models import mf
 from jaxrec.types import Interactions
 
@@ -121,9 +121,9 @@ CASES = {
     "scale_free_margin": (adversaries.scale_free_margin(), lambda scores: margins(scores, np.std)),
     "softmax": (adversaries.softmax(temperature=2.0), softmax),
     "smooth_ndcg": (adversaries.smooth_ndcg(piece_size=4), smooth_ndcg),
-    "push": (adversaries.push(TARGETS), push),
-    "pull": (adversaries.pull(TARGETS), pull),
-    "rating": (adversaries.rating(USERS, ITEMS, piece_size=2), rating),
+    "push": (targeted.push(TARGETS), push),
+    "pull": (targeted.pull(TARGETS), pull),
+    "rating": (targeted.rating(USERS, ITEMS, piece_size=2), rating),
 }
 every_adversary = pytest.mark.parametrize("name", CASES)
 
@@ -237,13 +237,13 @@ def ask_at(adversary):
         (lambda: adversaries.softmax(temperature=0.0), "temperature > 0"),
         (lambda: adversaries.smooth_ndcg(temperature=float("nan")), "temperature=nan"),
         (lambda: adversaries.smooth_ndcg(piece_size=0), "piece_size >= 1"),
-        (lambda: adversaries.push(np.array([], int)), "at least one target"),
-        (lambda: adversaries.pull(np.array([1, 1])), "each once"),
-        (lambda: ask_at(adversaries.push(np.array([NUM_ITEMS]))), r"targets in \[0, 6\)"),
-        (lambda: adversaries.rating(USERS, ITEMS[1:]), "as many users as items"),
-        (lambda: adversaries.rating(USERS, ITEMS, target=float("inf")), "finite target"),
-        (lambda: ask_at(adversaries.rating(USERS + NUM_USERS, ITEMS)), r"users in \[0, 7\)"),
-        (lambda: ask_at(adversaries.rating(USERS, ITEMS - 1)), r"items in \[0, 6\), got -1"),
+        (lambda: targeted.push(np.array([], int)), "at least one target"),
+        (lambda: targeted.pull(np.array([1, 1])), "each once"),
+        (lambda: ask_at(targeted.push(np.array([NUM_ITEMS]))), r"targets in \[0, 6\)"),
+        (lambda: targeted.rating(USERS, ITEMS[1:]), "as many users as items"),
+        (lambda: targeted.rating(USERS, ITEMS, target=float("inf")), "finite target"),
+        (lambda: ask_at(targeted.rating(USERS + NUM_USERS, ITEMS)), r"users in \[0, 7\)"),
+        (lambda: ask_at(targeted.rating(USERS, ITEMS - 1)), r"items in \[0, 6\), got -1"),
         (lambda: adversaries.prepare(Interactions(*np.zeros((2, 1), np.int32), 1, 1), KEY), "an unseen item, got none"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import adversaries, evaluate, oracles, robustness, surfaces
+from jaxrec import adversaries, evaluate, oracles, robustness, surfaces, targeted
 from jaxrec.attacks import fgsm, pgd, random_noise
 from jaxrec.models import mf
 from jaxrec.types import Interactions, Split
@@ -142,7 +142,7 @@ def test_any_adversary_can_be_measured_and_the_loss_is_its_own():
     users, items = (column.ravel() for column in np.indices((NUM_USERS, NUM_ITEMS)))
     found = robustness.measure(
         MODEL, trained(), protocol(), {"fgsm": ATTACKS["fgsm"]}, {"absolute": (0.0, 0.1)},
-        surface=SURFACE, key=KEY, adversary=adversaries.rating(users, items),
+        surface=SURFACE, key=KEY, adversary=targeted.rating(users, items),
     )  # fmt: skip
     scores = np.asarray(trained()["tables"]["user"]) @ np.asarray(trained()["tables"]["item"]).T
     _, clean, attacked = found
