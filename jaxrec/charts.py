@@ -10,6 +10,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxrec import markup
+
 WIDTH = 500  # of a chart in units of its viewBox, so that text is still legible where a telephone scales it down
 CHARACTER = 6.6  # width of a label's character
 LABEL_GAP = 14  # between the baselines of two labels
@@ -32,6 +34,8 @@ MARKERS = (  # of 5 and 7 of them, 35 lines differ in one or the other
     "M0 4.2L4.2-3.2H-4.2z",
     "M-4 0H4M0-4V4",
 )
+
+_element = markup.element
 
 Point = tuple[float, float | None, float | None, float | None]  # epsilon, value, low, high
 
@@ -70,35 +74,6 @@ class _Frame(NamedTuple):
 
     def y(self, value: float) -> float:
         return self.bottom + (self.top - self.bottom) * max(value, 0) / self.y_high
-
-
-def element(tag: str, attributes: Mapping[str, Any] | None = None, *children: ET.Element | str) -> ET.Element:
-    """An element with its children. Text is escaped when the tree is written, so no caller needs to."""
-    shown = lambda value: f"{value:.5g}" if isinstance(value, float) else str(value)
-    made = ET.Element(tag, {name: shown(value) for name, value in (attributes or {}).items()})
-    for child in children:
-        if not isinstance(child, str):
-            made.append(child)
-        elif len(made):
-            made[-1].tail = (made[-1].tail or "") + child
-        else:
-            made.text = (made.text or "") + child
-    return made
-
-
-def number(value: float | None, form: str = ",.4f") -> str:
-    """A number as a person reads it: a dash for None, and a minus sign as wide as a plus."""
-    return "\N{EN DASH}" if value is None else format(value, form).replace("-", "\N{MINUS SIGN}")
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """`[low, high]`; nothing when both are None."""
-    return "" if low is None and high is None else f"[{number(low)}, {number(high)}]"
-
-
-def change(before: float | None, after: float | None) -> str:
-    """By what share `after` differs from `before`; a dash where that is not defined."""
-    return number(after / before - 1, "+.0%") if before and after is not None else number(None)
 
 
 def points_of(series: Mapping[str, Any]) -> list[Point]:
@@ -143,7 +118,7 @@ def lines(curve: Mapping[str, Any], styles: Mapping[str, Style], *, x_title: str
     )
     x_ticks = [tick for tick in _ticks(x_high) if tick <= x_high * (1 + 1e-6)]
     labels = spread([frame.y(line.known[-1][1]) for line in named], low=frame.top, high=frame.bottom, gap=LABEL_GAP)
-    described = ", ".join(f"{line.name} {number(line.known[-1][1])}" for line in named)
+    described = ", ".join(f"{line.name} {markup.number(line.known[-1][1])}" for line in named)
     return _svg(
         frame,
         f"{y_title} against {x_title}",
@@ -173,7 +148,10 @@ def dumbbells(groups: Sequence[Mapping[str, Any]], *, x_title: str) -> ET.Elemen
     return _svg(
         frame,
         f"{x_title} by group, clean and attacked",
-        "; ".join(f"{group['name']}: {number(group['clean'])} to {number(group['attacked'])}" for group in groups),
+        "; ".join(
+            f"{group['name']}: {markup.number(group['clean'])} to {markup.number(group['attacked'])}"
+            for group in groups
+        ),
         *_axes(frame, ticks, [], x_title, ""),
         *(_dumbbell(frame, group, frame.top + row * (place + 0.55)) for place, group in enumerate(groups)),
     )
@@ -212,19 +190,19 @@ def _line(frame: _Frame, line: _Line, label: float) -> ET.Element:
     sample = {"class": "line", "d": f"M{frame.right + 12:.1f} {label:.1f}h24", "stroke-dasharray": line.style.dash}
     marker = {"d": line.style.marker, "transform": f"translate({frame.right + 24:.1f} {label:.1f})"}
     text = {"class": "label", "x": frame.right + 42, "y": label + 4}
-    return element(
+    return _element(
         "g",
         {"class": f"series {line.style.kind}", "style": f"--colour: var(--{line.style.colour})"},
-        element("path", {"class": "hair", "d": hair}),
-        element("path", {"class": "line", "d": path, "stroke-dasharray": line.style.dash}),
+        _element("path", {"class": "hair", "d": hair}),
+        _element("path", {"class": "line", "d": path, "stroke-dasharray": line.style.dash}),
         *(
-            _mark(frame, line, x, value, interval(low, high))
+            _mark(frame, line, x, value, markup.interval(low, high))
             for x, value, low, high in line.points
             if line.style.marker and value is not None
         ),
-        element("path", sample),
-        element("g", {"class": "mark"}, element("path", marker)),
-        element("text", text, element("title", {}, line.name), _short(line.name)),
+        _element("path", sample),
+        _element("g", {"class": "mark"}, _element("path", marker)),
+        _element("text", text, _element("title", {}, line.name), _short(line.name)),
     )
 
 
@@ -241,13 +219,13 @@ def _pen(points: Sequence[Point]) -> list[tuple[bool, float, float]]:
 
 def _mark(frame: _Frame, line: _Line, x: float, value: float, interval: str) -> ET.Element:
     """A marker whose tooltip tells its numbers; around it an unseen circle that is easier to hit."""
-    told = f"{line.name} at epsilon {x:g}: {number(value)} {interval}".strip()
-    return element(
+    told = f"{line.name} at epsilon {x:g}: {markup.number(value)} {interval}".strip()
+    return _element(
         "g",
         {"class": "mark", "transform": f"translate({_at(frame, x, value)})"},
-        element("title", {}, told),
-        element("circle", {"class": "hit", "r": 8}),
-        element("path", {"d": line.style.marker}),
+        _element("title", {}, told),
+        _element("circle", {"class": "hit", "r": 8}),
+        _element("path", {"d": line.style.marker}),
     )
 
 
@@ -260,7 +238,7 @@ def _band(frame: _Frame, line: _Line) -> ET.Element:
             there = [_at(frame, x, high) for x, _, high in ends]
             back = [_at(frame, x, low) for x, low, _ in reversed(ends)]
             path += f"M{'L'.join(there + back)}Z"
-    return element("path", {"class": "band", "style": f"fill: var(--{line.style.colour})", "d": path})
+    return _element("path", {"class": "band", "style": f"fill: var(--{line.style.colour})", "d": path})
 
 
 def _dumbbell(frame: _Frame, group: Mapping[str, Any], y: float) -> ET.Element:
@@ -268,21 +246,30 @@ def _dumbbell(frame: _Frame, group: Mapping[str, Any], y: float) -> ET.Element:
     clean, attacked, low, high = (group[name] for name in ("clean", "attacked", "low", "high"))
     end = {"x": frame.left - 12, "text-anchor": "end"}
     parts = [
-        element("title", {}, f"{group['name']}: {number(clean)} to {number(attacked)} {interval(low, high)}".strip()),
-        element("text", {"class": "label", "y": y - 2} | end, _short(group["name"])),
-        element("text", {"class": "tick", "y": y + 11} | end, f"{group['users']:,} users"),
+        _element(
+            "title",
+            {},
+            f"{group['name']}: {_from_to(clean, attacked)} {markup.interval(low, high)}".strip(),
+        ),
+        _element("text", {"class": "label", "y": y - 2} | end, _short(group["name"])),
+        _element("text", {"class": "tick", "y": y + 11} | end, f"{group['users']:,} users"),
     ]
     if low is not None and high is not None:
-        parts.append(element("path", {"class": "whisker", "d": f"M{frame.x(low):.1f} {y:.1f}H{frame.x(high):.1f}"}))
+        parts.append(_element("path", {"class": "whisker", "d": f"M{frame.x(low):.1f} {y:.1f}H{frame.x(high):.1f}"}))
     if clean is not None and attacked is not None:
         middle = frame.x((clean + attacked) / 2)
-        parts.append(element("path", {"class": "fall", "d": f"M{frame.x(clean):.1f} {y:.1f}H{frame.x(attacked):.1f}"}))
+        parts.append(_element("path", {"class": "fall", "d": f"M{frame.x(clean):.1f} {y:.1f}H{frame.x(attacked):.1f}"}))
         text = {"class": "tick", "x": middle, "y": y - 9, "text-anchor": "middle"}
-        parts.append(element("text", text, change(clean, attacked)))
+        parts.append(_element("text", text, markup.change(clean, attacked)))
     for kind, value in (("before", clean), ("after", attacked)):
         if value is not None:
-            parts.append(element("circle", {"class": kind, "cx": frame.x(value), "cy": y, "r": 5}))
-    return element("g", {"class": "group"}, *parts)
+            parts.append(_element("circle", {"class": kind, "cx": frame.x(value), "cy": y, "r": 5}))
+    return _element("g", {"class": "group"}, *parts)
+
+
+def _from_to(clean: float | None, attacked: float | None) -> str:
+    """Both values in words."""
+    return f"{markup.number(clean)} to {markup.number(attacked)}"
 
 
 def _axes(
@@ -290,24 +277,24 @@ def _axes(
 ) -> list[ET.Element]:
     """Grid lines with their numbers, and the titles of the axes: y above its axis, x below."""
     middle = {"text-anchor": "middle"}
-    parts = [element("text", {"class": "title", "x": 4, "y": 14}, y_title)] if y_title else []
+    parts = [_element("text", {"class": "title", "x": 4, "y": 14}, y_title)] if y_title else []
     for tick in y_ticks:
-        parts.append(element("path", {"class": "grid", "d": f"M{_at(frame, 0, tick)}H{frame.right:.1f}"}))
+        parts.append(_element("path", {"class": "grid", "d": f"M{_at(frame, 0, tick)}H{frame.right:.1f}"}))
         at = {"class": "tick", "x": frame.left - 8, "y": frame.y(tick) + 4, "text-anchor": "end"}
-        parts.append(element("text", at, f"{tick:g}"))
+        parts.append(_element("text", at, f"{tick:g}"))
     for tick in x_ticks:
         start = frame.bottom if y_ticks else frame.top
-        parts.append(element("path", {"class": "grid", "d": f"M{frame.x(tick):.1f} {start}V{frame.bottom + 5:.1f}"}))
+        parts.append(_element("path", {"class": "grid", "d": f"M{frame.x(tick):.1f} {start}V{frame.bottom + 5:.1f}"}))
         at = {"class": "tick", "x": frame.x(tick), "y": frame.bottom + 19.0} | middle
-        parts.append(element("text", at, f"{tick:g}"))
+        parts.append(_element("text", at, f"{tick:g}"))
     at = {"class": "title", "x": (frame.left + frame.right) / 2, "y": frame.bottom + 38.0} | middle
-    return [*parts, element("text", at, x_title)]
+    return [*parts, _element("text", at, x_title)]
 
 
 def _svg(frame: _Frame, name: str, description: str, *children: ET.Element) -> ET.Element:
     """The picture, with a name and a description for those who do not see it."""
     box = {"viewBox": f"0 0 {WIDTH} {frame.bottom + 46:.0f}", "role": "img", "aria-label": f"{name}. {description}"}
-    return element("svg", box, element("desc", {}, description), *children)
+    return _element("svg", box, _element("desc", {}, description), *children)
 
 
 def _ticks(high: float) -> list[float]:

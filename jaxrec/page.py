@@ -8,33 +8,27 @@ load or run anything all the same.
 import importlib.resources
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from jaxrec import charts
-from jaxrec.charts import Style
+from jaxrec import markup, sections
 
-MINUS = "\N{MINUS SIGN}"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-METRICS = {"ndcg": "NDCG", "hit_rate": "HR"}
-EPSILONS = {
-    "absolute": "epsilon, absolute (norm of a row's change)",
-    "relative": "epsilon, relative (mean row norms, canonical gauge)",
-}
-RADII = ("least_robust_users", "most_robust_users", "least_robust_items", "most_robust_items")
-KEYS = ("title", "about", "threat", "clean", "curves", "shifts", "groups", *RADII, "changed_lists", "flags", "notes")
+KEYS = (
+    "title",
+    "about",
+    "threat",
+    "clean",
+    "curves",
+    "shifts",
+    "groups",
+    *sections.RADII,
+    "changed_lists",
+    "flags",
+    "notes",
+)
 
-Children = list[ET.Element | str]
-Table = Mapping[str, Callable[[Any], Any]]  # heading -> how a cell is shown: `_text` if it is text, else a number
-
-_element = charts.element
-
-
-class _Section(NamedTuple):
-    heading: str
-    how: str  # how to read this
-    empty: str  # what stands there when nothing was measured
-    body: Callable[[Mapping[str, Any]], list[ET.Element]]
+_element = markup.element
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -43,7 +37,7 @@ def render(report: Mapping[str, Any]) -> str:
     Args:
         report: JSON values alone: `title`, `about` {name: value}, `threat`, and the lists `clean`, `curves`, `shifts`,
             `groups`, `least_robust_users`, `most_robust_users`, `least_robust_items`, `most_robust_items`,
-            `changed_lists`, `flags`, `notes`. The fields of their entries are those that this module reads. A list may
+            `changed_lists`, `flags`, `notes`. The fields of their entries are those that `sections` reads. A list may
             be empty and a number None (or NaN): its section says so, and a dash stands in its place.
 
     Returns:
@@ -74,19 +68,16 @@ def render(report: Mapping[str, Any]) -> str:
             "body",
             {},
             _head(known),
-            _element("main", {}, *(_section(name, section, known) for name, section in SECTIONS.items())),
+            _element("main", {}, *(_section(name, section, known) for name, section in sections.SECTIONS.items())),
         ),
     )
     ET.indent(page, space="")
     return "<!doctype html>\n" + ET.tostring(page, encoding="unicode", method="html") + "\n"
 
 
-# The first screen.
-
-
 def _head(report: Mapping[str, Any]) -> ET.Element:
     """Title, answer in a sentence, the same in figures, and where to find the rest."""
-    links = [_element("a", {"href": f"#{name}"}, section.heading) for name, section in SECTIONS.items()]
+    links = [_element("a", {"href": f"#{name}"}, section.heading) for name, section in sections.SECTIONS.items()]
     sentence, tiles = _answer(report["curves"])
     tripped = sum(flag["tripped"] for flag in report["flags"])
     tiles.append(
@@ -127,23 +118,23 @@ def _answer(curves: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[str, s
     middle = epsilons[(len(epsilons) - 1) // 2]
     worst, attack = min((value, name) for epsilon, value, name in attacked if epsilon == middle)
     certified = [(value, name) for epsilon, value, name in _values(curve, ("certified",)) if epsilon == middle]
-    metric, clean = _metric(curve["metric"], curve["k"]), curve["clean"]
+    metric, clean = markup.metric_name(curve["metric"], curve["k"]), curve["clean"]
     at = f"{'an' if curve['unit'] == 'absolute' else 'a'} {curve['unit']} epsilon of {middle:g}"
-    lost = charts.change(clean, worst)
+    lost = markup.change(clean, worst)
     sentence = (
-        f"At {at}, the strongest attack ({attack}) takes {metric} from {charts.number(clean)} "
-        f"to {charts.number(worst)} ({lost}); "
+        f"At {at}, the strongest attack ({attack}) takes {metric} from {markup.number(clean)} "
+        f"to {markup.number(worst)} ({lost}); "
     )
     tiles = [
-        (f"Clean {metric}", charts.number(clean), "nothing perturbed", ""),
-        (f"Attacked {metric}", charts.number(worst), f"{attack}, {curve['unit']} epsilon {middle:g}, {lost}", ""),
+        (f"Clean {metric}", markup.number(clean), "nothing perturbed", ""),
+        (f"Attacked {metric}", markup.number(worst), f"{attack}, {curve['unit']} epsilon {middle:g}, {lost}", ""),
     ]
     if not certified:
         return sentence + "nothing was certified at this epsilon.", tiles
     bound, name = min(certified)
-    tiles.append((f"Certified {metric}", charts.number(bound), f"{name}, {charts.change(clean, bound)}", ""))
+    tiles.append((f"Certified {metric}", markup.number(bound), f"{name}, {markup.change(clean, bound)}", ""))
     guarantee = (
-        f"against every perturbation that the certificate covers ({name}), {charts.number(bound)} is guaranteed."
+        f"against every perturbation that the certificate covers ({name}), {markup.number(bound)} is guaranteed."
     )
     return sentence + guarantee, tiles
 
@@ -159,10 +150,7 @@ def _values(curve: Mapping[str, Any], kinds: Sequence[str]) -> list[tuple[float,
     ]
 
 
-# The sections, in the order of the page.
-
-
-def _section(name: str, section: _Section, report: Mapping[str, Any]) -> ET.Element:
+def _section(name: str, section: sections.Section, report: Mapping[str, Any]) -> ET.Element:
     """A section with its heading, a paragraph on how to read it, and what it shows, or a line that there is nothing."""
     body = section.body(report)
     how = [_element("p", {"class": "how"}, section.how)] if section.how and body else []
@@ -175,301 +163,3 @@ def _section(name: str, section: _Section, report: Mapping[str, Any]) -> ET.Elem
         *how,
         *shown,
     )
-
-
-def _curves(report: Mapping[str, Any]) -> list[ET.Element]:
-    """The charts side by side, with their numbers folded away below."""
-    styles = charts.styles(report["curves"])
-    figures = [_curve(curve, styles) for curve in report["curves"]]
-    return [_element("div", {"class": "pair"}, *figures)] if figures else []
-
-
-def _curve(curve: Mapping[str, Any], styles: Mapping[str, Style]) -> ET.Element:
-    """A chart of one metric over one unit of epsilon."""
-    metric = _metric(curve["metric"], curve["k"])
-    caption = f"{metric} against {curve['unit']} epsilon"
-    rows = [
-        (series["name"], epsilon, value, (low, high))
-        for series in curve["series"]
-        for epsilon, value, low, high in charts.points_of(series)
-    ]
-    columns: Table = {"series": _text, "epsilon": _plain, metric: charts.number, "95 % interval": _interval}
-    return _element(
-        "figure",
-        {},
-        _element("figcaption", {}, caption, _element("small", {}, f" (clean {charts.number(curve['clean'])})")),
-        charts.lines(curve, styles, x_title=EPSILONS[curve["unit"]], y_title=metric),
-        _folded("The numbers of this chart", _table(caption, columns, rows)),
-    )
-
-
-def _threat(report: Mapping[str, Any]) -> list[ET.Element]:
-    return [_element("p", {}, report["threat"])] if report["threat"] else []
-
-
-def _flags(report: Mapping[str, Any]) -> list[ET.Element]:
-    """The checks, those that tripped first."""
-    flags = sorted(report["flags"], key=lambda flag: not flag["tripped"])
-    if not flags:
-        return []
-    rows = [(flag["name"], flag["tripped"], flag["evidence"]) for flag in flags]
-    return [_table("Checks of the measurement", {"check": _text, "result": _result, "evidence": _text}, rows)]
-
-
-def _result(tripped: bool) -> ET.Element:
-    kind, word = ("warn", "⚠ tripped") if tripped else ("good", "✓ passed")
-    return _element("span", {"class": kind}, word)
-
-
-def _clean(report: Mapping[str, Any]) -> list[ET.Element]:
-    columns: Table = {"metric": _text, "value": charts.number, "95 % interval": _interval}
-    rows = [(_metric(entry["metric"], entry["k"]), entry["value"], entry["interval"]) for entry in report["clean"]]
-    return [_table("Scores with nothing perturbed", columns, rows)] if rows else []
-
-
-def _shifts(report: Mapping[str, Any]) -> list[ET.Element]:
-    """A table for each unit."""
-    columns: Table = {
-        "attack": _text,
-        "epsilon": _plain,
-        "prediction shift": lambda value: charts.number(value, "+.3f"),
-        "rank shift": lambda value: charts.number(value, "+,.1f"),
-        "attack success": lambda value: charts.number(value, ".3f"),
-        "Jaccard": lambda value: charts.number(value, ".3f"),
-        "RBO": lambda value: charts.number(value, ".3f"),
-    }
-    fields = ("attack", "epsilon", "prediction_shift", "rank_shift", "attack_success", "jaccard", "rbo")
-    units = dict.fromkeys(entry["unit"] for entry in report["shifts"])
-    return [
-        _table(
-            f"What moved, by attack and {unit} epsilon",
-            columns,
-            [[entry[field] for field in fields] for entry in report["shifts"] if entry["unit"] == unit],
-        )
-        for unit in units
-    ]
-
-
-def _groups(report: Mapping[str, Any]) -> list[ET.Element]:
-    """A chart for each grouping and attack, side by side."""
-    columns: Table = {
-        "group": _text,
-        "users": _plain,
-        "clean": charts.number,
-        "attacked": charts.number,
-        "95 % interval": _interval,
-        "change": _text,
-    }
-    figures = []
-    for entry in report["groups"]:
-        metric = _metric(entry["metric"])
-        caption = f"By {_words(entry['by'])}: {entry['attack']}, {entry['unit']} epsilon {_plain(entry['epsilon'])}"
-        rows = [
-            (
-                group["name"],
-                group["users"],
-                group["clean"],
-                group["attacked"],
-                (group["low"], group["high"]),
-                charts.change(group["clean"], group["attacked"]),
-            )
-            for group in entry["groups"]
-        ]
-        figures.append(
-            _element(
-                "figure",
-                {},
-                _element("figcaption", {}, caption),
-                charts.dumbbells(entry["groups"], x_title=metric),
-                _folded("The numbers of this chart", _table(f"{metric}. {caption}", columns, rows)),
-            )
-        )
-    return [_element("div", {"class": "pair"}, *figures)] if figures else []
-
-
-def _radii(report: Mapping[str, Any]) -> list[ET.Element]:
-    """Four tables: least and most robust, users and items."""
-    radius = lambda value: charts.number(value, "#.3g")
-    users: Table = {"user": _text, "interactions": _plain, "held-out item": _text, "radius": radius, "unit": _text}
-    items: Table = {"item": _text, "interactions": _plain, "radius": radius, "unit": _text}
-    tables = []
-    for key in RADII:
-        columns, fields = (
-            (users, ("user", "activity", "item", "radius", "unit"))
-            if key.endswith("users")
-            else (items, ("item", "popularity", "radius", "unit"))
-        )
-        rows = [[entry[field] for field in fields] for entry in report[key]]
-        if rows:
-            tables.append(_table(_words(key).capitalize(), columns, rows))
-    return [_element("div", {"class": "pair"}, *tables)] if tables else []
-
-
-def _changed_lists(report: Mapping[str, Any]) -> list[ET.Element]:
-    cards = [_changed_list(entry) for entry in report["changed_lists"]]
-    return [_element("div", {"class": "pair"}, *cards)] if cards else []
-
-
-def _changed_list(entry: Mapping[str, Any]) -> ET.Element:
-    """One user's list before and after: what left, what entered, and from which place the others moved."""
-    before, after = entry["before"], entry["after"]
-    left, entered = set(before) - set(after), set(after) - set(before)
-    old = [_title(item, "del", f"{MINUS} " if item in left else "") for item in before]
-    new = [_title(item, "ins", "+ " if item in entered else "") for item in after]
-    for place, (item, shown) in enumerate(zip(after, new, strict=True), start=1):
-        if item not in entered and (was := before.index(item) + 1) != place:
-            shown.append(_element("small", {}, f" was {was}"))
-    lists = [
-        _element("div", {}, _element("h4", {}, heading), _element("ol", {}, *items))
-        for heading, items in (("Before", old), ("After", new))
-    ]
-    caption = f"User {entry['user']}: {entry['attack']}, {entry['unit']} epsilon {_plain(entry['epsilon'])}"
-    note = f" ({len(left)} left, {len(entered)} entered)"
-    return _element(
-        "div",
-        {},
-        _element("h3", {}, _element("bdi", {}, caption), _element("small", {}, note)),
-        _element("div", {"class": "lists"}, *lists),
-    )
-
-
-def _title(item: str, tag: str, sign: str) -> ET.Element:
-    """An item of a list, marked with `tag` and `sign` if there is one; some scripts run from right to left."""
-    name = _element("bdi", {}, item)
-    return _element("li", {}, _element(tag, {}, sign, name) if sign else name)
-
-
-def _notes(report: Mapping[str, Any]) -> list[ET.Element]:
-    return [_element("ul", {}, *(_element("li", {}, note) for note in report["notes"]))] if report["notes"] else []
-
-
-def _about(report: Mapping[str, Any]) -> list[ET.Element]:
-    parts = []
-    for name, value in report["about"].items():
-        code = name in ("command", "fingerprint", "commit")
-        shown = _element("code", {}, str(value)) if code else str(value)
-        parts += [_element("dt", {}, _words(name)), _element("dd", {}, shown)]
-    return [_element("dl", {"class": "about"}, *parts)] if parts else []
-
-
-# Tables and words.
-
-
-def _table(caption: str, columns: Table, rows: Sequence[Sequence[Any]]) -> ET.Element:
-    """A table that scrolls in its own box where it is wide; columns of numbers stand to the right."""
-    kinds = {name: {} if show in (_text, _result) else {"class": "number"} for name, show in columns.items()}
-    heads = [_element("th", {"scope": "col"} | kinds[name], name) for name in columns]
-    body = []
-    for row in rows:
-        cells = [
-            _element("td", kinds[name], show(cell)) for (name, show), cell in zip(columns.items(), row, strict=True)
-        ]
-        cells[0].tag = "th"
-        cells[0].set("scope", "row")
-        body.append(_element("tr", {}, *cells))
-    table = _element(
-        "table",
-        {},
-        _element("caption", {}, caption),
-        _element("thead", {}, _element("tr", {}, *heads)),
-        _element("tbody", {}, *body),
-    )
-    return _element("div", {"class": "scroll", "role": "region", "aria-label": caption, "tabindex": 0}, table)
-
-
-def _folded(summary: str, *children: ET.Element) -> ET.Element:
-    return _element("details", {}, _element("summary", {}, summary), *children)
-
-
-def _text(value: str) -> ET.Element:
-    return _element("bdi", {}, str(value))
-
-
-def _plain(value: float | None) -> str:
-    """An epsilon or a count: no more digits than it has."""
-    return charts.number(value, "," if isinstance(value, int) else ",g")
-
-
-def _interval(value: Sequence[float | None] | None) -> str:
-    return charts.interval(*(value or (None, None))) or charts.number(None)
-
-
-def _metric(name: str, k: int | None = None) -> str:
-    """`ndcg@10`, or `ndcg` and 10, as NDCG@10."""
-    name, at, cutoff = name.partition("@")
-    cutoff = cutoff if at or k is None else str(k)
-    return METRICS.get(name, _words(name)) + (f"@{cutoff}" if cutoff else "")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-SECTIONS = {
-    "curves": _Section(
-        "Curves",
-        "Each line starts at the clean value; further right the adversary may move every row further. Certified: a "
-        "floor that no attack within the certificate's threat model can pass. Held-out oracle: the adversary knows "
-        "the items that are tested. Worst-of: the strongest of the attacks tried. Noise of the same size is the "
-        "control. What lies between certificate and attacks is not known. Shades are 95 % intervals; point at a mark "
-        "for its numbers. Relative epsilons compare models, absolute ones compare papers.",
-        "No curve was measured.",
-        _curves,
-    ),
-    "threat": _Section("Threat model", "", "No threat model was stated.", _threat),
-    "flags": _Section(
-        "Can it be trusted?",
-        "A model can look robust because the attack failed: gradients that vanish, outputs that are random, too "
-        "few steps. Each check looks for one such sign. One that tripped does not say that the model is weak; it "
-        "says that the numbers above may flatter it, and why.",
-        "No check was made, so nothing vouches for these numbers.",
-        _flags,
-    ),
-    "clean": _Section(
-        "Clean scores",
-        "How the model ranks held-out items with nothing perturbed. Robustness that was bought with these is no "
-        "gain, and a model that ranks badly has little to lose.",
-        "No clean score was measured.",
-        _clean,
-    ),
-    "shifts": _Section(
-        "What moved",
-        "Means over users. Prediction shift: by how much the held-out item's score rose, in standard deviations "
-        "of the scores before. Rank shift: by how many places that item fell. Attack success: among users who had "
-        "it in their list, the share who lost it. Jaccard and RBO (rank-biased overlap): how alike the lists "
-        "before and after are, 1 for equal, 0 for nothing in common; RBO weighs the top more.",
-        "No shift was measured.",
-        _shifts,
-    ),
-    "groups": _Section(
-        "Who pays?",
-        "Hollow marks are clean, full ones attacked, with the 95 % interval of the attacked value; the figure "
-        "between them is the change. If the percentages differ much between the groups, an average over all users "
-        "hides who bears the attack.",
-        "No groups were measured.",
-        _groups,
-    ),
-    "radii": _Section(
-        "Least and most robust",
-        "The radius is the smallest epsilon at which a perturbation could change the outcome that is certified "
-        "for this user or item: near 0 anything does, and below it nothing can. A dash means that nothing was "
-        "certified.",
-        "No radius was computed.",
-        _radii,
-    ),
-    "changed-lists": _Section(
-        "Changed lists",
-        "Recommendations of single users before and under an attack. Struck out with a minus: left the list; bold "
-        "with a plus: entered it; “was” tells the place that an item had before.",
-        "No changed list was kept.",
-        _changed_lists,
-    ),
-    "notes": _Section("Notes", "", "Nothing to add.", _notes),
-    "about": _Section(
-        "How it was measured",
-        "What one needs to measure the same again. Numbers of two reports may be compared when protocol and "
-        "fingerprint are the same.",
-        "Nothing was recorded.",
-        _about,
-    ),
-}
