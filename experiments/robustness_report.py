@@ -40,7 +40,6 @@ class Config:
     data_dir: pathlib.Path | None = None  # where the data of the run lie (default: as in experiments.ml1m_apr)
 
 
-PROTOCOL = "full ranking of unseen items, ties against the model"
 EXPECTED = {
     **dict.fromkeys(("absolute_epsilons", "relative_epsilons", "num_steps", "k"), command.POSITIVE),
     "seed": command.NON_NEGATIVE,
@@ -52,95 +51,57 @@ def main(config: Config) -> None:
     runtime.prepare()
     import jax
 
-    from jaxrec import (
-        audit,
-        display,
-        files,
-        gradient_masking,
-        oracles,
-        page,
-        provenance,
-        records,
-        report,
-        results,
-        robustness,
-    )
-    from jaxrec.attacks import apgd, fgsm, pgd
-    from jaxrec.types import InputError
+    from jaxrec import audit, display, report, robustness
 
-    loaded = load(config)
-    victim, k = loaded.victim, min(config.k, loaded.victim.split.test.num_items)
+    loaded, seed = load(config), config.seed or 0
     display.say(f"{loaded.about['model']}; data: {loaded.dataset}, SHA-256 {loaded.fingerprint[:16]}")
-    protocol_key, attack_key, flag_key = jax.random.split(jax.random.key(config.seed or 0), 3)
-    protocol = robustness.protocol(victim.split, protocol_key, list_length=k)
-    attacks = {
-        "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
-        f"PGD-{config.num_steps}": lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps),
-        f"APGD-{config.num_steps}": lambda epsilon: apgd.attack(epsilon=epsilon, num_steps=config.num_steps),
-    }
+    protocol_key, attack_key, flag_key = jax.random.split(jax.random.key(seed), 3)
+    protocol = robustness.protocol(loaded.victim.split, protocol_key, list_length=config.k)
+    attacks = fgsm_pgd_apgd(config)
     epsilons = {"absolute": sorted(config.absolute_epsilons), "relative": sorted(config.relative_epsilons)}
     with display.counting("measuring", audit.num_measured(len(attacks), epsilons)) as done:
-        findings = audit.look(victim, protocol, attacks, epsilons, key=attack_key, report=done)
+        findings = audit.look(loaded.victim, protocol, attacks, epsilons, key=attack_key, report=done)
     display.say("Looking for reasons to doubt these numbers ...")
-
-    def blind(model, params, surface, known):
-        return oracles.spsa(robustness.TRAINING_LOSS(model, params, surface, known), num_samples=16)
-
-    flags = gradient_masking.inspect(
-        victim.model,
-        victim.params,
-        protocol,
-        surface=victim.surface,
-        key=flag_key,
-        epsilon=epsilons["relative"][len(epsilons["relative"]) // 2],
-        black_box={"SPSA": (lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=3), blind)},
-        rescaled=audit.rescaled(victim, flag_key),
-        k=k,
-    )
-    seed = config.seed or 0
-    about = {
-        **loaded.about,
-        "split": f"{len(victim.split.train)} training pairs of {victim.split.train.num_users} users and "
-        f"{victim.split.train.num_items} items; {len(victim.split.test)} held-out items",
-        "protocol": PROTOCOL,
-        "fingerprint": loaded.fingerprint,
-        "seed of noise and negatives": str(seed),
-        "device": provenance.device(),
-        "commit": provenance.commit(),
-        "command": shlex.join(["python", "-m", "experiments.robustness_report", *sys.argv[1:]]),
-    }
-    title = f"How robust is {loaded.model}{f' with {loaded.defence}' if loaded.defence else ''}?"
-    found = report.page_of(findings, victim, flags, title=title, about=about, notes=loaded.notes)
-    measured = report.records_of(
-        findings,
-        victim,
-        seed=seed,
-        experiment="robustness_report",
-        model=loaded.model,
-        defence=loaded.defence,
-        dataset=loaded.dataset,
-        split="leave-one-out",
-        protocol=PROTOCOL,
-        step=loaded.step,
-        chosen_by=None if loaded.step is None else "validation epoch",
-        training=loaded.training,
-        device=provenance.device(),
-        commit=provenance.commit(),
-        fingerprint=loaded.fingerprint,
-    )
+    flags = reasons_to_doubt(loaded.victim, protocol, audit.middle(epsilons)[1], flag_key)
     out = config.out or default_folder(config)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        records.write_records(out / "results.json", measured)
-        files.write_text(out / "results.md", results.page(measured))
-        files.write_json(out / "report.json", found)
-        files.write_text(out / "report.html", page.render(found))
-    except OSError as error:
-        raise InputError(f"Expected --out a folder that can be written, got {out}: {error}.") from None
+    again = shlex.join(["python", "-m", "experiments.robustness_report", *sys.argv[1:]])
+    report.write(out, findings, loaded, flags, experiment="robustness_report", seed=seed, command=again)
     for flag in flags:
         if flag.tripped:
             display.say(f"Doubt: {flag.name}: {flag.evidence}", style="bold red")
     display.say(f"Open {out / 'report.html'}; beside it lie results.md, results.json and report.json.")
+
+
+def fgsm_pgd_apgd(config: Config):
+    """Who attacks; `audit.look` puts noise beside them."""
+    from jaxrec.attacks import apgd, fgsm, pgd
+
+    return {
+        "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
+        f"PGD-{config.num_steps}": lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps),
+        f"APGD-{config.num_steps}": lambda epsilon: apgd.attack(epsilon=epsilon, num_steps=config.num_steps),
+    }
+
+
+def reasons_to_doubt(victim, protocol, epsilon: float, key):
+    """The flags of gradient masking at a relative epsilon, beside an adversary who estimates gradients by SPSA."""
+    from jaxrec import audit, gradient_masking, oracles, robustness
+    from jaxrec.attacks import pgd
+
+    def blind(model, params, surface, known):
+        return oracles.spsa(robustness.TRAINING_LOSS(model, params, surface, known), num_samples=16)
+
+    return gradient_masking.inspect(
+        victim.model,
+        victim.params,
+        protocol,
+        surface=victim.surface,
+        key=key,
+        epsilon=epsilon,
+        black_box={"SPSA": (lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=3), blind)},
+        rescaled=audit.rescaled(victim, key),
+        k=protocol.list_length,
+    )
 
 
 def default_folder(config: Config) -> pathlib.Path:

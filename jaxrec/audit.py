@@ -13,14 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import (
-    adversaries,
-    evaluate,
-    gradient_masking,
-    held_out,
-    robustness,
-    worst_of,
-)
+from jaxrec import adversaries, evaluate, gradient_masking, held_out, robustness, worst_of
 from jaxrec.attacks import random_noise
 from jaxrec.certificates import dot_product
 from jaxrec.types import Attack, Interactions, Key, Model, Params, Split, Surface
@@ -129,6 +122,12 @@ def look(
 def num_measured(num_attacks: int, epsilons: Mapping[str, Sequence[float]]) -> int:
     """How often `look` reports."""
     return 1 + 2 * num_attacks * sum(map(len, epsilons.values())) + len(epsilons)
+
+
+def middle(epsilons: Mapping[str, Sequence[float]]) -> tuple[str, float]:
+    """The unit and the epsilon at which details are told: relative if there are such, and the larger of two."""
+    unit = "relative" if "relative" in epsilons else next(iter(epsilons))
+    return unit, sorted(epsilons[unit])[len(epsilons[unit]) // 2]
 
 
 def noise_name(draw: int) -> str:

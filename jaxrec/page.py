@@ -79,13 +79,14 @@ def _head(report: Mapping[str, Any]) -> ET.Element:
     """Title, answer in a sentence, the same in figures, and where to find the rest."""
     links = [_element("a", {"href": f"#{name}"}, section.heading) for name, section in sections.SECTIONS.items()]
     sentence, tiles = _answer(report["curves"])
-    tripped = sum(flag["tripped"] for flag in report["flags"])
+    made = [flag["tripped"] for flag in report["flags"] if flag["tripped"] is not None]
+    tripped = sum(made)
     tiles.append(
         (
             "Checks that tripped",
-            f"{tripped} of {len(report['flags'])}",
-            "read the numbers with care" if tripped else "none speaks against the numbers" if report["flags"] else "",
-            "warn" if tripped else "good" if report["flags"] else "",
+            f"{tripped} of {len(made)}",
+            "read the numbers with care" if tripped else "none speaks against the numbers" if made else "",
+            "warn" if tripped else "good" if made else "",
         )
     )
     shown = [
@@ -115,7 +116,7 @@ def _answer(curves: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[str, s
     epsilons = sorted({epsilon for epsilon, _, _ in attacked})
     if curve is None or not epsilons:
         return "No attack was measured, so nothing can be said about robustness.", []
-    middle = epsilons[(len(epsilons) - 1) // 2]
+    middle = epsilons[len(epsilons) // 2]  # that of `audit.middle`
     worst, attack = min((value, name) for epsilon, value, name in attacked if epsilon == middle)
     certified = [(value, name) for epsilon, value, name in _values(curve, ("certified",)) if epsilon == middle]
     metric, clean = markup.metric_name(curve["metric"], curve["k"]), curve["clean"]
@@ -136,6 +137,11 @@ def _answer(curves: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[str, s
     guarantee = (
         f"against every perturbation that the certificate covers ({name}), {markup.number(bound)} is guaranteed."
     )
+    half = [
+        epsilon for epsilon, value, series in _values(curve, ("certified",)) if series == name and value >= clean / 2
+    ]
+    if half and max(half) < middle:
+        guarantee += f" Half of the clean value is guaranteed up to {max(half):g}."
     return sentence + guarantee, tiles
 
 

@@ -1,26 +1,29 @@
-"""What an audit found, as plain values: curves, who pays, whose lists changed, records, and the page's contents."""
+"""What an audit found, written down: records, the contents of the page, and the files."""
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxrec import (
     audit,
-    evaluate,
+    exhibits,
+    files,
     gradient_masking,
     metrics,
+    page,
+    provenance,
     records,
-    robustness,
-    shifts,
+    results,
     splits,
-    statistics,
     summaries,
 )
-from jaxrec.audit import NOISE, Findings, Victim
-from jaxrec.types import Split
+from jaxrec.audit import Findings, Victim
+from jaxrec.types import InputError
+from jaxrec.victims import Loaded
 
 THREAT = (
     "The adversary knows the model and the training data, and moves each row of the embedding tables inside a ball of "
@@ -30,205 +33,68 @@ THREAT = (
     "looks at test items. The certificates hold for any perturbation, also for one made for a single user by someone "
     "who knows the held-out item."
 )
-METRICS = {"ndcg": metrics.ndcg, "hit_rate": metrics.hit_rate}
+PROTOCOL = "full ranking of unseen items, ties against the model"
 
 
-def curves(findings: Findings, metric: str = "ndcg") -> list[dict[str, Any]]:
-    """A metric against epsilon, for each unit: series of values with 95 % intervals over users (Student's t)."""
-    found = []
-    for unit, radii in findings.epsilons.items():
-        series: list[tuple[str, str, Iterable[evaluate.Ranks], Sequence[float]]] = []
-        if unit in findings.bounds:
-            bounds = findings.bounds[unit]
-            series += [
-                ("certified, both", "certified", bounds.both, bounds.epsilons),
-                ("certified, items", "certified", bounds.item, bounds.epsilons),
-                ("held-out oracle", "held_out", bounds.held_out, bounds.epsilons),
-            ]
-        series.append(("worst attack", "worst_of", [m.ranks for m in audit.strongest(findings, unit)], radii))
-        series.append(("worst for each user", "held_out", audit.private(findings, unit), radii))
-        for name, measured in findings.attacked[unit].items():
-            if name == NOISE or not name.startswith(NOISE):
-                kind = "noise" if name == NOISE else "attack"
-                series.append((name, kind, [measurement.ranks for measurement in measured], radii))
-        num_draws = sum(name.startswith(NOISE) for name in findings.attacked[unit])
-        if num_draws > 1:
-            series.append((f"noise, worst of {num_draws}", "noise", audit.private(findings, unit, noise=True), radii))
-        clean = _value(findings.clean.ranks, metric, findings.k).mean
-        entry = {"unit": unit, "metric": metric, "k": findings.k, "clean": clean, "series": []}
-        for name, kind, ranks, epsilons in series:
-            values = [_value(at_epsilon, metric, findings.k) for at_epsilon in ranks]
-            entry["series"].append(
-                {
-                    "name": name,
-                    "kind": kind,
-                    "epsilons": list(map(float, epsilons)),
-                    "values": [value.mean for value in values],
-                    "low": [value.low for value in values],
-                    "high": [value.high for value in values],
-                }
-            )
-        found.append(entry)
-    return found
+def write(
+    folder: pathlib.Path,
+    findings: Findings,
+    loaded: Loaded,
+    flags: Sequence[gradient_masking.Flag],
+    *,
+    experiment: str,
+    seed: int,
+    command: str,
+) -> None:
+    """Writes `report.html` and what it is made of (`report.json`), `results.json`, and `results.md` made of that.
 
+    Args:
+        folder: Is made where it is not there.
+        seed: Of the noise and of the adversary's negatives.
+        command: That which makes the same again.
 
-def _value(ranks: evaluate.Ranks, metric: str, k: int) -> statistics.Summary:
-    return statistics.summary(per_user(ranks, metric, k))
-
-
-def per_user(ranks: evaluate.Ranks, metric: str, k: int) -> np.ndarray:
-    """The metric of each user."""
-    return METRICS[metric](ranks.ranks, k, int(ranks.num_candidates.max()))
-
-
-def shifts_of(findings: Findings) -> list[dict[str, Any]]:
-    """What each attack and noise did to lists, ranks and scores, at each epsilon: means over users."""
-    clean = findings.clean
-    return [
-        {
-            "attack": measurement.attack,
-            "unit": measurement.unit,
-            "epsilon": measurement.epsilon,
-            "prediction_shift": float(np.mean(shifts.prediction_shift(clean.target_scores, measurement.target_scores))),
-            "rank_shift": float(np.mean(shifts.rank_shift(clean.ranks.ranks, measurement.ranks.ranks))),
-            "attack_success": _mean(shifts.attack_success(clean.ranks.ranks, measurement.ranks.ranks, findings.k)),
-            "jaccard": float(np.mean(shifts.jaccard(clean.lists, measurement.lists))),
-            "rbo": float(np.mean(shifts.rank_biased_overlap(clean.lists, measurement.lists))),
-        }
-        for by_attack in findings.attacked.values()
-        for name, measured in by_attack.items()
-        if name == NOISE or not name.startswith(NOISE)
-        for measurement in measured
-    ]
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """The mean of what is no NaN; None where nothing is left."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else None
-
-
-def groups(findings: Findings, split: Split, unit: str, epsilon: float, *, num: int = 4) -> list[dict[str, Any]]:
-    """Who pays: NDCG clean and under the strongest shared attack, by activity of users and popularity of their items.
-
-    Users are cut into `num` groups of equal size, by how many training items they have, and by how many users have
-    their held-out item.
+    Raises:
+        InputError: If the folder cannot be written.
     """
-    attacked = _at(audit.strongest(findings, unit), epsilon)
-    users = findings.clean.ranks.users
-    before, after = (per_user(m.ranks, "ndcg", findings.k) for m in (findings.clean, attacked))
-    found = []
-    for by, sizes in (("user activity", _activity(split)[users]), ("item popularity", popularity_of_targets(split))):
-        entry = {"by": by, "attack": attacked.attack, "unit": unit, "epsilon": epsilon, "metric": "ndcg", "groups": []}
-        for part in np.array_split(np.argsort(sizes, kind="stable"), num):
-            if not len(part):
-                continue
-            value = statistics.summary(after[part])
-            low, high = int(sizes[part].min()), int(sizes[part].max())
-            entry["groups"].append(
-                {
-                    "name": f"{low} to {high} training {'items' if by == 'user activity' else 'users'}",
-                    "users": len(part),
-                    "clean": float(before[part].mean()),
-                    "attacked": value.mean,
-                    "low": value.low,
-                    "high": value.high,
-                }
-            )
-        found.append(entry)
-    return found
-
-
-def _at(measured: Sequence[robustness.Measurement], epsilon: float) -> robustness.Measurement:
-    return next(measurement for measurement in measured if measurement.epsilon == epsilon)
-
-
-def _activity(split: Split) -> np.ndarray:
-    return np.bincount(split.train.users, minlength=split.train.num_users)
-
-
-def _popularity(split: Split) -> np.ndarray:
-    return np.bincount(split.train.items, minlength=split.train.num_items)
-
-
-def _targets(split: Split) -> np.ndarray:
-    """The held-out item of each user who has one, users ascending."""
-    return split.test.items[np.argsort(split.test.users, kind="stable")]
-
-
-def popularity_of_targets(split: Split) -> np.ndarray:
-    """How many training users have each user's held-out item, [n]."""
-    return _popularity(split)[_targets(split)]
-
-
-def radii_of(
-    findings: Findings, victim: Victim, unit: str, *, num: int = 10, least_users: int = 5
-) -> dict[str, list[dict[str, Any]]]:
-    """The users and items with the largest and the smallest certified radius, of those that are in a list at all.
-
-    An item's radius is the mean over the users whose held-out item it is, of items with at least `least_users`.
-    """
-    nothing = {f"{most}_robust_{what}": [] for most in ("least", "most") for what in ("users", "items")}
-    if unit not in findings.bounds:
-        return nothing
-    radius, targets = findings.bounds[unit].radius, _targets(victim.split)
-    users = findings.clean.ranks.users
-    finite = np.flatnonzero((radius > 0) & np.isfinite(radius))
-    by_radius = finite[np.argsort(radius[finite], kind="stable")]
-    activity, popularity = _activity(victim.split), _popularity(victim.split)
-
-    def user(place):
-        return {
-            "user": victim.users[int(users[place])],
-            "activity": int(activity[users[place]]),
-            "item": victim.items[int(targets[place])],
-            "radius": float(radius[place]),
-            "unit": unit,
-        }
-
-    counts = np.bincount(targets, minlength=len(popularity))
-    means = np.bincount(targets, weights=np.where(np.isfinite(radius), radius, 0), minlength=len(popularity))
-    means = means / np.maximum(counts, 1)
-    known = np.flatnonzero(counts >= least_users)
-    by_mean = known[np.argsort(means[known], kind="stable")]
-
-    def item(id):
-        return {
-            "item": victim.items[id],
-            "popularity": int(popularity[id]),
-            "radius": float(means[id]),
-            "unit": unit,
-        }
-
-    return {
-        "least_robust_users": [user(int(place)) for place in by_radius[:num]],
-        "most_robust_users": [user(int(place)) for place in by_radius[::-1][:num]],
-        "least_robust_items": [item(int(id)) for id in by_mean[:num]],
-        "most_robust_items": [item(int(id)) for id in by_mean[::-1][:num]],
+    victim, device, commit = loaded.victim, provenance.device(), provenance.commit()
+    about = {
+        **loaded.about,
+        "split": f"{len(victim.split.train)} training pairs of {victim.split.train.num_users} users and "
+        f"{victim.split.train.num_items} items; {len(victim.split.test)} held-out items",
+        "protocol": PROTOCOL,
+        "fingerprint": loaded.fingerprint,
+        "seed of noise and negatives": str(seed),
+        "device": device,
+        "commit": commit,
+        "command": command,
     }
-
-
-def changed_lists(
-    findings: Findings, victim: Victim, unit: str, epsilon: float, *, num: int = 3
-) -> list[dict[str, Any]]:
-    """Lists before and after the strongest shared attack: of the users they changed most for, and of middling ones."""
-    attacked = _at(audit.strongest(findings, unit), epsilon)
-    overlap = shifts.rank_biased_overlap(findings.clean.lists, attacked.lists)
-    order = np.argsort(overlap, kind="stable")
-    middle = len(order) // 2
-    chosen = dict.fromkeys(map(int, [*order[:num], *order[middle : middle + num]]))
-    names = lambda items: [victim.items[item] for item in items if item >= 0]
-    return [
-        {
-            "user": victim.users[user],
-            "attack": attacked.attack,
-            "unit": unit,
-            "epsilon": epsilon,
-            "before": names(findings.clean.lists[user]),
-            "after": names(attacked.lists[user]),
-        }
-        for user in chosen
-    ]
+    title = f"How robust is {loaded.model}{f' with {loaded.defence}' if loaded.defence else ''}?"
+    shown = page_of(findings, victim, flags, title=title, about=about, notes=loaded.notes)
+    measured = records_of(
+        findings,
+        victim,
+        seed=seed,
+        experiment=experiment,
+        model=loaded.model,
+        defence=loaded.defence,
+        dataset=loaded.dataset,
+        split="leave-one-out",
+        protocol=PROTOCOL,
+        step=loaded.step,
+        chosen_by=None if loaded.step is None else "validation epoch",
+        training=loaded.training,
+        device=device,
+        commit=commit,
+        fingerprint=loaded.fingerprint,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        records.write_records(folder / "results.json", measured)
+        files.write_text(folder / "results.md", results.page(measured))
+        files.write_json(folder / "report.json", shown)
+        files.write_text(folder / "report.html", page.render(shown))
+    except OSError as error:
+        raise InputError(f"Expected a folder that can be written, got {folder}: {error}.") from None
 
 
 def records_of(findings: Findings, victim: Victim, *, seed: int, **common: Any) -> list[records.Record]:
@@ -263,7 +129,7 @@ def records_of(findings: Findings, victim: Victim, *, seed: int, **common: Any) 
             found += [
                 dataclasses.replace(record, surface=surface, oracle="each user's own, knows the held-out item")
                 for record in make([conditions])
-                if record.metric in METRICS  # its lists are not known
+                if record.metric in exhibits.METRICS  # its lists are not known
             ]
     return found
 
@@ -277,12 +143,11 @@ def page_of(
     about: Mapping[str, str],
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """All that was found, for `page.render`: the details at the middle relative epsilon."""
-    unit = "relative" if "relative" in findings.epsilons else next(iter(findings.epsilons))
-    epsilon = findings.epsilons[unit][len(findings.epsilons[unit]) // 2]
+    """All that was found, for `page.render`: the details at the middle epsilon."""
+    unit, epsilon = audit.middle(findings.epsilons)
     clean = []
-    for metric in METRICS:
-        value = _value(findings.clean.ranks, metric, findings.k)
+    for metric in exhibits.METRICS:
+        value = exhibits.value(findings.clean.ranks, metric, findings.k)
         clean.append({"metric": metric, "k": findings.k, "value": value.mean, "interval": [value.low, value.high]})
     tail = splits.tail_items(victim.split.train)
     lists = findings.clean.lists
@@ -296,11 +161,11 @@ def page_of(
         "about": dict(about),
         "threat": THREAT,
         "clean": clean,
-        "curves": curves(findings) + curves(findings, "hit_rate"),
-        "shifts": shifts_of(findings),
-        "groups": groups(findings, victim.split, unit, epsilon),
-        **radii_of(findings, victim, unit),
-        "changed_lists": changed_lists(findings, victim, unit, epsilon),
+        "curves": exhibits.curves(findings) + exhibits.curves(findings, "hit_rate"),
+        "shifts": exhibits.shifts_of(findings),
+        "groups": exhibits.groups(findings, victim.split, unit, epsilon),
+        **exhibits.radii_of(findings, victim, unit),
+        "changed_lists": exhibits.changed_lists(findings, victim, unit, epsilon),
         "flags": [flag._asdict() for flag in flags],
         "notes": list(notes),
     }

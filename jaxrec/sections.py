@@ -85,8 +85,8 @@ def _flags(report: Mapping[str, Any]) -> list[ET.Element]:
     ]
 
 
-def _result(tripped: bool) -> ET.Element:
-    kind, word = ("warn", "⚠ tripped") if tripped else ("good", "✓ passed")
+def _result(tripped: bool | None) -> ET.Element:
+    kind, word = {True: ("warn", "⚠ tripped"), False: ("good", "✓ passed"), None: ("none", "not made")}[tripped]
     return _element("span", {"class": kind}, word)
 
 
@@ -236,9 +236,11 @@ SECTIONS = {
         "Curves",
         "Each line starts at the clean value; further right the adversary may move every row further. Certified: a "
         "floor that no attack within the certificate's threat model can pass. Held-out oracle: the adversary knows "
-        "the items that are tested. Worst-of: the strongest of the attacks tried. Noise of the same size is the "
-        "control. What lies between certificate and attacks is not known. Shades are 95 % intervals; point at a mark "
-        "for its numbers. Relative epsilons compare models, absolute ones compare papers.",
+        "the items that are tested. Worst attack: of those tried, the one that raised the training loss most. Worst "
+        "for each user: whichever attack hurts that user most; picking by test items alone lowers the line, so its "
+        "control is the worst of as many draws of noise. Noise of the same size is the control of the attacks. What "
+        "lies between certificate and attacks is not known. Shades are 95 % intervals; point at a mark for its "
+        "numbers. Relative epsilons compare models, absolute ones compare papers.",
         "No curve was measured.",
         _curves,
     ),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import audit, gradient_masking, report, robustness, surfaces
+from jaxrec import audit, exhibits, gradient_masking, report, robustness, surfaces
 from jaxrec.attacks import fgsm, pgd
 from jaxrec.certificates import dot_product
 from jaxrec.models import mf
@@ -107,7 +107,7 @@ def test_noise_gets_a_draw_for_each_attack(looked):
 
 def test_curves_hold_the_means_over_users(looked):
     _, findings = looked
-    (absolute, relative) = report.curves(findings)
+    (absolute, relative) = exhibits.curves(findings)
     assert (absolute["unit"], relative["unit"], absolute["k"]) == ("absolute", "relative", 5)
     series = {entry["name"]: entry for entry in relative["series"]}
     ranks = findings.attacked["relative"]["PGD"][1].ranks.ranks
@@ -123,7 +123,7 @@ def test_groups_are_all_users_in_order_of_activity_and_popularity(looked):
     before = findings.clean.ranks.ranks
     clean = np.where(before <= 5, 1 / np.log2(1 + before), 0)
     popularity = np.bincount(victim.split.train.items, minlength=NUM_ITEMS)[victim.split.test.items]
-    _, by_item = report.groups(findings, victim.split, "relative", 0.2)
+    _, by_item = exhibits.groups(findings, victim.split, "relative", 0.2)
     assert [group["users"] for group in by_item["groups"]] == [10, 10, 10, 10]
     least = np.argsort(popularity, kind="stable")[:10]
     assert by_item["groups"][0]["clean"] == pytest.approx(clean[least].mean())
@@ -132,7 +132,7 @@ def test_groups_are_all_users_in_order_of_activity_and_popularity(looked):
 
 def test_the_least_robust_user_has_the_smallest_radius_above_zero(looked):
     victim, findings = looked
-    found = report.radii_of(findings, victim, "relative", num=3, least_users=2)
+    found = exhibits.radii_of(findings, victim, "relative", num=3, least_users=2)
     radius = findings.bounds["relative"].radius
     least = np.flatnonzero(radius == radius[radius > 0].min())[0]
     assert found["least_robust_users"][0]["user"] == f"user {least}"
@@ -142,11 +142,12 @@ def test_the_least_robust_user_has_the_smallest_radius_above_zero(looked):
     assert radii == sorted(radii, reverse=True)
     counts = np.bincount(victim.split.test.items, minlength=NUM_ITEMS)
     assert all(counts[int(entry["item"].removeprefix("item "))] >= 2 for entry in found["least_robust_items"])
+    assert all(entry["radius"] > 0 for entry in found["least_robust_items"])
 
 
 def test_changed_lists_start_with_the_user_whose_list_changed_most(looked):
     victim, findings = looked
-    found = report.changed_lists(findings, victim, "relative", 0.2, num=2)
+    found = exhibits.changed_lists(findings, victim, "relative", 0.2, num=2)
     assert len(found) == 4
     user = int(found[0]["user"].removeprefix("user "))
     assert found[0]["before"] == [f"item {item}" for item in findings.clean.lists[user]]
@@ -180,9 +181,9 @@ def test_a_page_is_plain_json(looked):
 def test_a_model_without_factors_gets_no_certificate(looked):
     victim, findings = looked
     blank = findings._replace(bounds={})
-    kinds = {series["kind"] for curve in report.curves(blank) for series in curve["series"]}
+    kinds = {series["kind"] for curve in exhibits.curves(blank) for series in curve["series"]}
     assert kinds == {"worst_of", "held_out", "attack", "noise"}
-    assert report.radii_of(blank, victim, "relative")["least_robust_users"] == []
+    assert exhibits.radii_of(blank, victim, "relative")["least_robust_users"] == []
 
 
 def test_titles_are_taken_where_there_are_some():

@@ -14,7 +14,7 @@ import tomllib
 
 import pytest
 
-from jaxrec import page
+from jaxrec import audit, page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"br", "hr", "img", "input", "link", "meta"}
@@ -311,6 +311,34 @@ def test_the_answer_says_what_was_not_measured():
     assert "At an absolute epsilon of 0.2, the strongest attack (PGD-10)" in answer(all_series[:3])
     for series in ([], all_series[:1]):  # noise alone is no attack
         assert "No attack was measured" in answer(series)
+
+
+def test_the_answer_says_how_far_half_of_the_clean_value_is_certain():
+    drawn = curve()
+    drawn["series"][-1] |= {"epsilons": [0.01, 0.02, 0.2], "values": [0.03, 0.0224, 0.0]}
+    shown = lambda: Reader(page.render(REPORT | {"curves": [drawn]})).text
+    assert "0.0000 is guaranteed. Half of the clean value is guaranteed up to 0.02." in shown()
+    drawn["series"][-1]["values"][1] = 0.0223
+    assert "Half of the clean value is guaranteed up to 0.01." in shown()
+
+
+def test_the_answer_is_at_the_epsilon_of_the_details():
+    drawn = curve()
+    for series in drawn["series"]:
+        series |= {name: [*series[name], 0.0] for name in ("values", "low", "high") if series[name]}
+        series["epsilons"] = [0.05, 0.1, 0.2, 0.4]
+    _, epsilon = audit.middle({"relative": [0.05, 0.1, 0.2, 0.4]})
+    assert f"At a relative epsilon of {epsilon}, the" in Reader(page.render(REPORT | {"curves": [drawn]})).text
+
+
+def test_a_check_that_could_not_be_made_neither_passed_nor_tripped():
+    flags = [*REPORT["flags"], {"name": "transfer", "tripped": None, "evidence": "Not tested."}]
+    read = Reader(page.render(REPORT | {"flags": flags}))
+    assert "1 of 2" in read.text
+    assert ["transfer", "not made", "Not tested."] in read.tables["Checks of the measurement"]
+    read = Reader(page.render(REPORT | {"flags": flags[2:]}))
+    assert "0 of 0" in read.text
+    assert "none speaks against" not in read.text
 
 
 def test_a_changed_list_shows_what_left_what_entered_and_what_moved():

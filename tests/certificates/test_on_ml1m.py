@@ -50,7 +50,9 @@ def case(data_dir):
     num_users, num_items = split.train.num_users, split.train.num_items
     places = (split.train.users, split.train.items)
     seen = scipy.sparse.csr_array((np.ones(len(split.train), np.float32), places), shape=(num_users, num_items))
-    left, values, right = scipy.sparse.linalg.svds(seen, k=DIMENSION, random_state=0)
+    left, values, right = scipy.sparse.linalg.svds(seen, k=DIMENSION, v0=np.ones(num_items, np.float32))
+    assert left is not None
+    assert right is not None
     # Both tables with the same singular values: the canonical gauge already.
     tables = {"user": jnp.asarray(left * np.sqrt(values)), "item": jnp.asarray(right.T * np.sqrt(values))}
     return Case(
@@ -71,7 +73,7 @@ def adversary(case):
     lists = np.asarray(evaluate.lists(case.model, case.params, evaluate.prepare_lists(case.split[:2]), 2))
     best, second = lists[test.users].T
     batch = {"users": test.users, "pos": test.items, "neg": np.where(best == test.items, second, best)}
-    of_test = of_training._replace(batch=jax.tree.map(jnp.asarray, of_training.batch | batch))
+    of_test = of_training._replace(batch=jax.tree.map(jnp.asarray, {**of_training.batch, **batch}))
     sampled = [(attack, known, EPSILONS) for known in (of_training, of_test) for attack in ("FGSM", "PGD", "APGD")]
     return [*sampled, ("FGSM on the hardest margin", of_training, EPSILONS[1:2])]  # it takes a second
 
