@@ -1,12 +1,16 @@
-"""Factor matrices of any library become victims, and what is wrong with a file is said in one line."""
+"""Factor matrices of any library and models of a run become victims; what is wrong with a file is said in one line."""
 
+import json
 import pickle
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxrec import victims
+from jaxrec import audit, checkpoint, evaluate, exhibits, provenance, robustness, train, victims
+from jaxrec.datasets import locate
 from jaxrec.types import InputError
 
 USER = np.arange(12, dtype=np.float64).reshape(4, 3) / 10
@@ -109,3 +113,57 @@ def test_what_is_no_run_is_refused(tmp_path, content):
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError, match="Expected a run directory"):
         victims.of_run(tmp_path)
+
+
+@pytest.fixture
+def finished_run(tmp_path, monkeypatch):
+    """A run on ratings in the original's format, with titles: 20 users rate ten of 15 movies each, the last at last."""
+    rng = np.random.default_rng(0)
+    rows = [(user, movie, 100 * user + t) for user in range(20) for t, movie in enumerate(rng.permutation(15)[:10])]
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    (folder / "ratings.dat").write_text("".join(f"{u + 1}::{10 * m + 1}::5::{time}\n" for u, m, time in rows))
+    movies = (f"{10 * m + 1}::Am\xe9lie {m} (2001)::Comedy\n" for m in range(15))
+    (folder / "movies.dat").write_bytes("".join(movies).encode("latin-1"))
+    monkeypatch.setattr(locate, "NUM_RATINGS", len(rows))
+    path = tmp_path / "run"
+    optimizer, key = optax.adagrad(0.05, initial_accumulator_value=0.1), jax.random.key(0)
+    tables = {"user": rng.normal(size=(20, 4)), "item": rng.normal(size=(15, 4))}
+    tables = {name: jnp.asarray(table, jnp.float32) for name, table in tables.items()}
+    with checkpoint.Checkpoints(path / "checkpoints" / "apr-0") as checkpoints:
+        checkpoints.save(7, train.init_state({"tables": tables, "weights": {}}, optimizer, key), {}, 0.5)
+    data = provenance.fingerprint(locate.movielens_1m(folder).split)
+    config = {"dimension": 4, "seed": 0, "learning_rate": 0.05}
+    (path / "config.json").write_text(json.dumps({"config": config, "data": data}))
+    return path, folder
+
+
+def test_a_model_of_a_run_is_the_best_of_its_stage_and_knows_its_movies_by_title(finished_run):
+    path, folder = finished_run
+    loaded = victims.of_run(path, stage="apr", data_dir=folder)
+    assert (loaded.model, loaded.defence, loaded.dataset, loaded.step) == ("MF 4", "APR", "ml-1m", 7)
+    assert loaded.victim.params["tables"]["item"].shape == (15, 4)
+    assert loaded.victim.items == [f"Am\xe9lie {movie} (2001)" for movie in range(15)]
+    assert loaded.victim.users == [str(user) for user in range(1, 21)]
+    with pytest.raises(InputError, match=r"bpr-0, got none; there are: apr-0"):
+        victims.of_run(path, data_dir=folder)
+
+
+def test_changed_lists_of_a_run_are_lists_of_titles(finished_run):
+    path, folder = finished_run
+    everyone = np.arange(20, dtype=np.int32)
+    ranks = evaluate.Ranks(everyone, np.ones(20), np.full(20, 5), 0)
+
+    def measured(attack, lists):
+        return robustness.Measurement(attack, 0.1, "relative", ranks, lists, np.zeros(20), 0.1, 1.0, 1, 1)
+
+    before = np.tile(np.arange(3, dtype=np.int32), (20, 1))
+    after = before.copy()
+    after[4] = [2, 9, 14]
+    attacked = {"relative": {"PGD": [measured("PGD", after)]}}
+    findings = audit.Findings(measured("none", before), attacked, {}, {"relative": [0.1]}, 3)
+    victim = victims.of_run(path, stage="apr", data_dir=folder).victim
+    first, *_ = exhibits.changed_lists(findings, victim, "relative", 0.1, num=1)
+    assert first["user"] == "5"
+    assert first["before"] == [f"Am\xe9lie {movie} (2001)" for movie in (0, 1, 2)]
+    assert first["after"] == [f"Am\xe9lie {movie} (2001)" for movie in (2, 9, 14)]
