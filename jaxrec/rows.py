@@ -1,8 +1,8 @@
 """Work on the rows a batch touches instead of on whole tables, with the same result.
 
 A batch of 512 examples reads at most 512 users and 1,024 items, and in a step of SGD or Adagrad no other row moves, in
-an attack no other row has a gradient. `compact` gives each distinct row one slot in a small table, without sorting;
-the unchanged objective, attack and optimiser run on the small tables; `write_back` puts the rows where they came from.
+an attack no other row has a gradient. `compact` gives each distinct row one slot in a small table; the unchanged
+objective, attack and optimiser run on the small tables; `write_back` puts the rows where they came from.
 `in_pieces` is the other form, for batches that touch most rows: a sum over the batch, and its gradient, in pieces whose
 intermediates stay in the processor's cache.
 """
@@ -20,6 +20,7 @@ from jaxrec.types import Array, Key, Metrics, Model, Objective, Params, PyTree, 
 
 Reads = Mapping[str, tuple[str, ...]]
 _CHECKED = "promise_in_bounds"  # ids are checked on the host (types.check_ids); clamping again costs time
+_SPARSE = 256  # rows of a table for each id of a batch, from which sorting the ids costs less than a pass over all rows
 
 
 def sums(x: Array) -> Array:
@@ -71,12 +72,23 @@ def compact(
         num_rows, num_ids = tables[name].shape[0], everyones.shape[0]
         if num_ids >= num_rows:
             continue
-        # A row's slot is its last place among the ids: the same on all devices, in whatever order they write.
-        winner = jnp.zeros(num_rows, jnp.int32).at[everyones].max(jnp.arange(num_ids, dtype=jnp.int32), mode=_CHECKED)
-        ids[name], slots[name] = everyones, _take(winner, everyones)
-        own_slots = jnp.split(_take(winner, own), len(columns))
-        relabelled.update(zip(columns, own_slots, strict=True))
+        ids[name], slot_of = _slots(everyones, num_rows)
+        slots[name] = slot_of(ids[name])
+        relabelled.update(zip(columns, jnp.split(slot_of(own), len(columns)), strict=True))
     return Plan(ids, slots), relabelled
+
+
+def _slots(ids: Array, num_rows: int) -> tuple[Array, Callable[[Array], Array]]:
+    """The rows that a small table copies, [n], from ids [n] that repeat, and id -> its row in the small table.
+
+    Both depend on the ids alone, so they are the same on all devices, in whatever order each writes.
+    """
+    if num_rows >= _SPARSE * len(ids):
+        ordered = jnp.sort(ids)
+        return ordered, lambda ids: jnp.searchsorted(ordered, ids).astype(jnp.int32)
+    # The last place among the ids. Of a million rows the zeros would drive the rows themselves out of the cache.
+    last = jnp.zeros(num_rows, jnp.int32).at[ids].max(jnp.arange(len(ids), dtype=jnp.int32), mode=_CHECKED)
+    return ids, lambda ids: _take(last, ids)
 
 
 def take(tree: PyTree, tables: list[str | None], plan: Plan) -> PyTree:

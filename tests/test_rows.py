@@ -115,8 +115,12 @@ def test_tables_no_larger_than_the_batch_stay_as_they_are(num_users, num_items, 
     assert_close(step(state, {}, batch, jax.random.key(0))[0].trained, trained)
 
 
-def test_compact_gives_each_row_one_slot_that_holds_its_copy():
-    tables, batch = make_tables(), make_batch()
+SIZES = pytest.mark.parametrize("sizes", [(40, 50), (2560, 5120)], ids=["by last place", "sorted"])
+
+
+@SIZES
+def test_compact_gives_each_row_one_slot_that_holds_its_copy(sizes):
+    tables, batch = make_tables(*sizes), make_batch()
     plan, relabelled = rows.compact(tables, batch, {"user": ("users",), "item": ("pos", "neg")}, alone)
     small = rows.take(tables, ["item", "user"], plan)  # leaves of a dict come in the order of its keys
     for name, column in (("user", "users"), ("item", "pos"), ("item", "neg")):
@@ -127,6 +131,16 @@ def test_compact_gives_each_row_one_slot_that_holds_its_copy():
     assert relabelled["pos"][1] == relabelled["pos"][5] == relabelled["neg"][0] == relabelled["neg"][1]
 
 
+@SIZES
+def test_slots_come_from_the_gathered_ids(sizes):
+    """A device's own ids are a part of them, and a row must have one slot on all devices."""
+    tables, batch, reads = {"user": make_tables(*sizes)["user"]}, make_batch(), {"user": ("users",)}
+    plan, whole = rows.compact(tables, batch, reads, alone)
+    part_plan, part = rows.compact(tables, {"users": batch["users"][:5]}, reads, lambda ids: batch["users"])
+    np.testing.assert_array_equal(part["users"], whole["users"][:5])
+    np.testing.assert_array_equal(part_plan.ids["user"], plan.ids["user"])
+
+
 def test_spare_copies_are_never_written_back():
     table, slots = jnp.zeros((6, 2)), jnp.array([0, 0, 2], jnp.int32)
     plan = rows.Plan(ids={"t": jnp.array([5, 5, 1], jnp.int32)}, slots={"t": slots})
@@ -134,13 +148,14 @@ def test_spare_copies_are_never_written_back():
     np.testing.assert_array_equal(written[0], [[0, 0], [3, 4], [0, 0], [0, 0], [0, 0], [1, 2]])
 
 
-def test_write_back_touches_the_rows_of_the_batch_alone():
-    tables, batch = make_tables(), make_batch()
+@SIZES
+def test_write_back_touches_the_rows_of_the_batch_alone(sizes):
+    tables, batch = make_tables(*sizes), make_batch()
     plan, _ = rows.compact(tables, batch, {"user": ("users",)}, alone)
     tree, of = [tables["user"], tables["item"], jnp.int32(3)], ["user", None, None]
     small = rows.take(tree, of, plan)
     written = rows.write_back(tree, [small[0] + 1, small[1] * 2, jnp.int32(4)], of, plan)
-    touched = np.isin(np.arange(40), batch["users"])
+    touched = np.isin(np.arange(sizes[0]), batch["users"])
     np.testing.assert_array_equal(written[0][touched], tables["user"][touched] + 1)
     np.testing.assert_array_equal(written[0][~touched], tables["user"][~touched])
     np.testing.assert_array_equal(written[1], tables["item"] * 2)
