@@ -27,12 +27,16 @@ class Contestant(NamedTuple):
         setting: What else tells it from the others.
         run: Does the work once, and returns when the device is done with it.
         amount: How many examples (users, pair-steps) one run handles.
+        gradients: How many gradients of one example it takes; 0 where they are not counted.
+        moved: The least bytes it reads and writes, counted from shapes; 0 where they are not counted.
     """
 
     library: str
     setting: str
     run: Callable[[], object]
     amount: int
+    gradients: int = 0
+    moved: int = 0
 
 
 class Timing(NamedTuple):
@@ -88,8 +92,29 @@ def spread(values: np.ndarray) -> dict[str, float]:
     return {"median": float(np.median(values)), "min": float(values.min()), "max": float(values.max())}
 
 
-def record(work: str, unit: str, timings: Sequence[Timing]) -> dict[str, Any]:
-    """One table as plain values: each contestant's times, and how the first one's library compares with the others."""
+def copying(num_bytes: int, repeats: int, clock: Clock = time.perf_counter) -> np.ndarray:
+    """Bytes a second of each of `repeats` copies of an array on JAX's device, read and written: twice `num_bytes`."""
+    import jax
+    import jax.numpy as jnp
+
+    # Into a buffer that is there: the pages of a new one would have to be mapped first.
+    copy = jax.jit(lambda to, source: to.at[:].set(source), donate_argnums=0)
+    source = jnp.ones(num_bytes // 4)
+    to = jnp.zeros_like(source)
+
+    def run() -> None:
+        nonlocal to
+        to = jax.block_until_ready(copy(to, source))
+
+    (timing,) = interleave([Contestant("jax", "copy", run, 2 * num_bytes)], repeats, clock)
+    return timing.rates
+
+
+def record(work: str, unit: str, timings: Sequence[Timing], copied: np.ndarray | None = None) -> dict[str, Any]:
+    """One table as plain values: each contestant's times, and how the first one's library compares with the others.
+
+    `copied` are the device's bytes a second when it copies: of their median each row's bytes are a share.
+    """
     rows = [
         {
             "library": timing.contestant.library,
@@ -99,10 +124,20 @@ def record(work: str, unit: str, timings: Sequence[Timing]) -> dict[str, Any]:
             "cpu_seconds": timing.cpu_seconds.tolist(),
             "rate": spread(timing.rates),
             "cpu_rate": spread(timing.cpu_rates),
+            **_counted(timing, copied),
         }
         for timing in timings
     ]
     return {"work": work, "unit": unit, "rows": rows, "comparisons": compare(timings)}
+
+
+def _counted(timing: Timing, copied: np.ndarray | None) -> dict[str, Any]:
+    """Gradients and bytes a second, where they are counted, and the bytes as a share of those of a copy."""
+    counts = {"gradients": timing.contestant.gradients, "moved": timing.contestant.moved}
+    rates = {f"{name}_rate": spread(count / timing.seconds) for name, count in counts.items() if count}
+    if copied is None or not counts["moved"]:
+        return counts | rates
+    return counts | rates | {"share_of_copy": rates["moved_rate"]["median"] / float(np.median(copied))}
 
 
 def compare(timings: Sequence[Timing]) -> list[dict[str, Any]]:
@@ -146,11 +181,15 @@ def report(about: dict[str, Any], tables: Iterable[dict[str, Any]], path: pathli
 def _layout(table: dict[str, Any]) -> rich.table.Table:
     """A record as a table to print."""
     shown = rich.table.Table("contestant", title=f"{table['work']}: {table['unit']}", title_justify="left")
-    for heading in ("median", "min", "max", "by CPU time"):
+    counted = [name for name in ("gradients", "moved") if any(row[name] for row in table["rows"])]
+    headings = {"gradients": ("gradients/s",), "moved": ("bytes/s", "of a copy")}
+    for heading in ("median", "min", "max", "by CPU time", *(h for name in counted for h in headings[name])):
         shown.add_column(heading, justify="right")
     for row in table["rows"]:
         rates = [row["rate"][key] for key in ("median", "min", "max")] + [row["cpu_rate"]["median"]]
-        shown.add_row(f"{row['library']}, {row['setting']}", *map(_rate, rates))
+        rates += [row.get(f"{name}_rate", {"median": 0.0})["median"] for name in counted]
+        share = [f"{row['share_of_copy']:.1%}"] if "share_of_copy" in row else []
+        shown.add_row(f"{row['library']}, {row['setting']}", *map(_rate, rates), *share)
     return shown
 
 
@@ -166,7 +205,7 @@ def _sentence(comparison: dict[str, Any]) -> str:
 
 def _rate(value: float) -> str:
     """A rate to three digits, with its magnitude in words' short forms."""
-    for size, name in ((1e6, " M"), (1e3, " k")):
+    for size, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{name}"
     return f"{value:.3g}"
@@ -176,7 +215,7 @@ def machine(work: str) -> dict[str, Any]:
     """What the times depend on besides the code: the work's shapes, JAX's device, and the machine."""
     import jax
 
-    libraries = ("jax", "torch", "implicit", "numpy")
+    libraries = ("jax", "torch", "foolbox", "implicit", "numpy")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in libraries if installed(name)]
     return {
         "work": work,

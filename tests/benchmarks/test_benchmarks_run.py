@@ -61,6 +61,20 @@ def test_rates_count_a_contestants_own_examples():
     assert table["rows"][0]["cpu_rate"]["median"] == 10.0
 
 
+def test_bytes_are_a_share_of_those_of_a_copy():
+    contestant = timing.Contestant("ours", "", lambda: None, 30, gradients=8, moved=30)
+    timings = [timing.Timing(contestant, np.array([2.0, 2.0]), np.array([3.0, 3.0]))]
+    (row,) = timing.record("work", "examples a second", timings, np.array([50.0, 60.0, 90.0]))["rows"]
+    assert (row["gradients_rate"]["median"], row["moved_rate"]["median"]) == (4.0, 15.0)
+    assert row["share_of_copy"] == 0.25
+
+
+def test_a_copy_is_read_and_written():
+    now = iter(range(100))
+    rates = timing.copying(40, 2, clock=lambda: next(now))
+    assert rates.tolist() == [80.0, 80.0]
+
+
 def test_drawn_interactions_are_distinct_and_leave_a_target_unseen(work):
     pairs = set(zip(work.train.users.tolist(), work.train.items.tolist(), strict=True))
     assert len(pairs) == 40
@@ -97,13 +111,55 @@ def test_train_throughput_runs(tmp_path):
 def test_attack_throughput_runs(tmp_path):
     path = tmp_path / "attack.json"
     config = attack_throughput.Config(
-        **SHAPE, batch_sizes=(4,), piece_size=2, num_steps=2, num_steps_all=1, repeats_all=1, json=path
+        **SHAPE, tables=("pgd",), batch_sizes=(4,), piece_size=2, num_steps=2, num_steps_all=1, repeats_all=1, json=path
     )
     attack_throughput.main(config)
     batch, everything = tables_of(path)
     assert libraries_of(batch) == libraries_of(everything) == {"jaxrec"} | installed("torch")
     assert batch["rows"][0]["amount"] == 4 * 2
     assert everything["rows"][0]["amount"] == 40
+    # Two steps on four pairs of three rows of four numbers, eight passes of four bytes.
+    assert batch["rows"][0]["moved"] == 2 * 4 * 3 * 4 * 8 * 4
+    assert batch["rows"][0]["share_of_copy"] > 0
+
+
+@pytest.fixture(scope="module")
+def attack_tables(tmp_path_factory):
+    """What a small run of the other tables writes: of attacks on rows, epsilons and sizes, in this order."""
+    path = tmp_path_factory.mktemp("attack") / "attack.json"
+    shape = {"batch_size": 4, "row_batch_sizes": (4,), "table_rows": (14, 20), "piece_size": 2, "num_batches": 2}
+    attack_throughput.main(
+        attack_throughput.Config(
+            **SHAPE,
+            **shape,
+            tables=("attacks", "batches", "epsilons", "sizes"),
+            attacks=("deepfool", "fgsm"),
+            num_steps=2,
+            num_epsilons=2,
+            json=path,
+        )
+    )
+    return tables_of(path)
+
+
+def test_attacks_on_rows_run_beside_foolbox(attack_tables):
+    deepfool, fgsm_l2, fgsm_linf, pgd_l2, pgd_linf = attack_tables[:5]
+    for table in attack_tables[:5]:
+        assert libraries_of(table) == {"jaxrec"} | installed("foolbox")
+        assert {row["amount"] for row in table["rows"]} == {4}
+    assert fgsm_l2["rows"][0]["gradients"] == 4
+    assert fgsm_linf["rows"][0]["moved"] == 3 * 4 * 12 * 4  # three passes over four inputs of twelve numbers
+    assert deepfool["rows"][0]["gradients"] >= 4
+    assert pgd_l2["rows"][0]["gradients"] == pgd_linf["rows"][0]["gradients"] == 2 * 4
+    assert [row["setting"] for row in pgd_l2["rows"][:2]] == ["batch at once", "pieces of 2"]
+
+
+def test_epsilons_and_sizes_of_tables_run(attack_tables):
+    epsilons, *sizes = attack_tables[5:]
+    assert libraries_of(epsilons) == {"jaxrec vmap", "jaxrec loop"} | installed("torch")
+    assert {row["amount"] for row in epsilons["rows"]} == {4 * 2 * 2}
+    assert [libraries_of(table) for table in sizes] == [{"14 rows", "20 rows"}] * 3
+    assert [table["rows"][0]["amount"] for table in sizes] == [2 * 4 * 2, 2 * 4, 2 * 4]
 
 
 def test_evaluate_throughput_runs(tmp_path):
@@ -117,12 +173,12 @@ def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch
     monkeypatch.setattr(timing, "installed", lambda library: False)
     path = tmp_path / "attack.json"
     config = attack_throughput.Config(
-        **SHAPE, batch_sizes=(), piece_size=2, num_steps=1, num_steps_all=1, repeats_all=1, json=path
+        **SHAPE, tables=("pgd",), batch_sizes=(), piece_size=2, num_steps=1, num_steps_all=1, repeats_all=1, json=path
     )
     attack_throughput.main(config)
     (table,) = tables_of(path)
     assert libraries_of(table) == {"jaxrec"}
-    assert "Left out, because not installed: torch (pip install 'jaxrec[bench]')" in capsys.readouterr().out
+    assert "Left out, because not installed: torch, foolbox (pip install 'jaxrec[bench]')" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput"])
