@@ -199,7 +199,7 @@ def _sentence(comparison: dict[str, Any]) -> str:
     return (
         f"{comparison['library']} ({wall['setting']}) is {wall['median']:.2f} times ({wall['min']:.2f} to "
         f"{wall['max']:.2f}) as fast as {comparison['other_library']} ({wall['other_setting']}); "
-        f"by CPU time {cpu['median']:.2f} times."
+        f"by CPU time {cpu['median']:.2f} times ({cpu['min']:.2f} to {cpu['max']:.2f})."
     )
 
 
