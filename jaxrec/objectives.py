@@ -1,11 +1,14 @@
-"""What a clean training step minimises: a model and a loss, summed over the batch."""
+"""What a clean training step minimises: a model and a loss, summed over the batch.
+
+`pairwise` for implicit feedback, `rating` for ratings.
+"""
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxrec import losses
-from jaxrec.types import Array, Model, Objective
+from jaxrec import losses, perturbations, rows
+from jaxrec.types import Array, Model, Objective, Scalar
 
 
 def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr) -> Objective:
@@ -32,5 +35,44 @@ def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr
         total = jnp.sum(jnp.where(batch["where"], loss(pos, neg), 0))
         margin = jnp.sum(jnp.where(batch["where"], pos - neg, 0))
         return total, {"loss": total, "margin": margin, "examples": jnp.sum(batch["where"])}
+
+    return objective
+
+
+def rating(*, model: Model, l2: Scalar = 0.0) -> Objective:
+    """Builds the objective of predicted ratings, squared error with L2:
+
+        sum over examples of (rating - score)^2 + l2 * (|row of the user|^2 + |row of the item|^2)
+
+    Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer 2009, eq. 5. A
+    row pays once for each of its ratings, so that one without a rating in the batch has gradient zero and steps on the
+    touched rows are exact.
+
+    Args:
+        model: Whose scores are the ratings, and whose tables "user" and "item" have all that a score needs of either.
+        l2: In units of squared ratings over squared row norms. May be traced.
+
+    Returns:
+        `(params, batch, key, reduce) -> (loss [], metrics)` on batches with `ratings` (`sampling.batches`). Examples
+        whose `where` is false do not count. The metrics are sums over those that do: `loss`, `squared_error`,
+        `examples`.
+
+    Raises:
+        ValueError: If `l2` is negative or not finite; when it is used, if the model's scores depend on more than two
+            rows (no `score_rows`).
+    """
+    perturbations.check_epsilon(l2, "l2")
+
+    def objective(params, batch, key, reduce):
+        del key, reduce  # as in `pairwise`
+        if model.score_rows is None:
+            raise ValueError("Expected a model whose score depends on a user's and an item's row, with score_rows.")
+        tables = params["tables"]
+        user, item = tables["user"][batch["users"]], tables["item"][batch["pos"]]
+        errors = jnp.square(batch["ratings"] - model.score_rows(params, user, item))
+        sizes = rows.sums(jnp.square(user)) + rows.sums(jnp.square(item))
+        counted = lambda values: jnp.sum(jnp.where(batch["where"], values, 0))
+        total, squared_error = counted(errors + l2 * sizes), counted(errors)
+        return total, {"loss": total, "squared_error": squared_error, "examples": jnp.sum(batch["where"])}
 
     return objective

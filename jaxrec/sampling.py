@@ -69,16 +69,22 @@ def batches(
         padded_size: Length of the arrays, P >= B, by default B.
 
     Returns:
-        `users`, `pos` int32 [num, P] and `where` bool [num, P]; where it is false, the ids are 0 and do not count.
+        `users`, `pos` int32 [num, P], `where` bool [num, P] and, where the data have them, `ratings` float32 [num, P];
+        where `where` is false, the others are 0 and do not count.
     """
     size = batch_size if padded_size is None else padded_size
     where = np.zeros((num, size), bool)
     rows = order[first * batch_size : (first + num) * batch_size]
     filled = np.arange(num * batch_size).reshape(num, batch_size) < len(rows)
     where[:, :batch_size] = filled
-    users, pos = np.zeros((num, size), np.int32), np.zeros((num, size), np.int32)
-    users[where], pos[where] = train.users[rows], train.items[rows]
-    return {"users": users, "pos": pos, "where": where}
+    columns = {"users": train.users, "pos": train.items}
+    if train.ratings is not None:
+        columns["ratings"] = train.ratings
+    made = {"where": where}
+    for name, column in columns.items():
+        made[name] = np.zeros((num, size), column.dtype)
+        made[name][where] = column[rows]
+    return made
 
 
 @jax.tree_util.register_dataclass

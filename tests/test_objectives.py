@@ -1,14 +1,17 @@
-"""The pairwise objective against a sum written out, and what does not count in it."""
+"""The objectives against sums written out, and what does not count in them."""
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toys
 
-from jaxrec import losses, objectives
+from jaxrec import losses, objectives, train
+from jaxrec.models import biased_mf
 
 KEY = jax.random.key(0)
 
@@ -52,3 +55,57 @@ def test_rows_that_the_batch_does_not_touch_have_gradient_zero():
     for name, absent in toys.ABSENT.items():
         np.testing.assert_array_equal(grads["tables"][name][absent], 0)
         assert (jnp.abs(grads["tables"][name][~absent]).max(axis=1) > 0).all()
+
+
+RATED = {**toys.BATCH, "ratings": jnp.array([5.0, 3.0, 1.0, 4.0, 2.0, 5.0])}
+BIASED = biased_mf.model(num_users=4, num_items=6, dimension=2, mean=3.5)
+
+
+def rated(l2):
+    """Loss, metrics and gradients, on tables whose last column is the biases."""
+    objective = objectives.rating(model=BIASED, l2=l2)
+    both = jax.jit(jax.value_and_grad(lambda params: objective(params, RATED, KEY, alone), has_aux=True))
+    return both(toys.params())
+
+
+def test_the_rating_objective_is_the_sum_of_squared_errors_and_of_both_rows_for_each_rating():
+    (total, metrics), _ = rated(0.3)
+    tables = jax.tree.map(lambda table: np.asarray(table, float), toys.params()["tables"])
+    squared_error = sizes = 0.0
+    for row in range(5):  # the sixth does not count
+        p, q = tables["user"][int(RATED["users"][row])], tables["item"][int(RATED["pos"][row])]
+        predicted = 3.5 + p[2] + q[2] + p[0] * q[0] + p[1] * q[1]
+        squared_error += (float(RATED["ratings"][row]) - predicted) ** 2
+        sizes += p @ p + q @ q
+    assert float(total) == pytest.approx(squared_error + 0.3 * sizes, rel=1e-5)
+    assert float(metrics["loss"]) == float(total)
+    assert float(metrics["squared_error"]) == pytest.approx(squared_error, rel=1e-5)
+    assert int(metrics["examples"]) == 5
+
+
+def test_ratings_leave_rows_without_one_alone_however_large_the_l2():
+    _, grads = rated(10.0)
+    np.testing.assert_array_equal(grads["tables"]["user"][3], 0)
+    np.testing.assert_array_equal(grads["tables"]["item"][jnp.array([2, 4, 5])], 0)  # negatives are not read
+    assert (jnp.abs(grads["tables"]["item"][jnp.array([0, 1, 3])]).max(axis=1) > 0).all()
+
+
+def test_a_step_on_the_touched_rows_of_ratings_is_the_dense_step():
+    objective, optimizer = objectives.rating(model=BIASED, l2=0.1), optax.sgd(0.1)
+    batch = {name: x[:2] for name, x in RATED.items()}
+
+    def step(reads):
+        state = train.init_state(toys.params(), optimizer, KEY)
+        return jax.jit(train.make_step(objective, optimizer, reads=reads))(state, {}, batch, KEY)[0].trained["tables"]
+
+    dense, by_rows = step(None), step({"user": ("users",), "item": ("pos",)})
+    assert (dense["item"] != toys.params()["tables"]["item"]).any()
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), dense, by_rows)
+
+
+def test_a_wrong_l2_and_a_model_of_more_than_two_rows_are_refused():
+    with pytest.raises(ValueError, match="l2=-1"):
+        objectives.rating(model=BIASED, l2=-1.0)
+    graph = dataclasses.replace(BIASED, score_rows=None)
+    with pytest.raises(ValueError, match="score_rows"):
+        objectives.rating(model=graph)(toys.params(), RATED, KEY, alone)

@@ -1,5 +1,7 @@
 """Laws of the order of examples and of their negatives, against slow loops in NumPy."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -105,6 +107,17 @@ def test_batches_hold_every_pair_once_and_pad_the_last(batch_size, padded_size):
     np.testing.assert_array_equal(stacked["pos"][where], data.items[order])
     assert not stacked["users"][~where].any()
     assert not stacked["pos"][~where].any()
+
+
+def test_batches_of_rated_pairs_hold_the_ratings_at_the_same_places():
+    data = make_data()
+    ratings = np.arange(1, len(data) + 1, dtype=np.float32)
+    data = dataclasses.replace(data, ratings=ratings)
+    order = sampling.shuffled(data, seed=0, epoch=0)
+    stacked = sampling.batches(data, order, batch_size=7, first=0, num=-(-len(data) // 7), padded_size=8)
+    assert stacked["ratings"].dtype == np.float32
+    np.testing.assert_array_equal(stacked["ratings"][stacked["where"]], ratings[order])
+    assert not stacked["ratings"][~stacked["where"]].any()
 
 
 def test_chunks_of_an_epoch_are_stretches_of_the_whole():
