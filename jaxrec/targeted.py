@@ -72,21 +72,32 @@ def pull(targets: np.ndarray, *, temperature: Scalar = 1.0) -> Adversary:
     return adversaries.over_users(of_chunk)
 
 
-def rating(users: np.ndarray, items: np.ndarray, *, target: float = 1.0, piece_size: int = 16_384) -> Adversary:
+def rating(
+    users: np.ndarray,
+    items: np.ndarray,
+    *,
+    where: Array | None = None,
+    target: float = 1.0,
+    piece_size: int = 16_384,
+) -> Adversary:
     """Builds the adversary who drives predicted ratings to `target`: minus the mean squared error to it.
 
     Args:
         users, items: int [N], the predictions to change, such as all that are 4 or more.
+        where: bool [N], which of them count (all by default). May be traced, so that models that predict differently
+            are attacked by one compiled function.
         target: In the model's units, such as 1 star.
         piece_size: Predictions whose gradient is taken at a time.
 
     Raises:
-        ValueError: If there are no pairs, the columns differ in length, `target` is not finite or `piece_size < 1`;
-            once the model is known, if an id lies outside its tables.
+        ValueError: If there are no pairs, the columns or `where` differ in length, `target` is not finite or
+            `piece_size < 1`; once the model is known, if an id lies outside its tables.
     """
     perturbations.check_count(piece_size, "piece_size")
     if len(users) != len(items) or not len(users):
         raise ValueError(f"Expected as many users as items, at least one, got {len(users)} and {len(items)}.")
+    if where is not None and where.shape != (len(users),):
+        raise ValueError(f"Expected where of shape ({len(users)},), got {where.shape}.")
     if not np.isfinite(target):
         raise ValueError(f"Expected a finite target, got target={target}.")
 
@@ -99,7 +110,9 @@ def rating(users: np.ndarray, items: np.ndarray, *, target: float = 1.0, piece_s
             perturbed = surface.put(params, x)
             score = jax.checkpoint(lambda pair: model.score(perturbed, *pair))
             scores = jax.lax.map(score, (jnp.asarray(users), jnp.asarray(items)), batch_size=piece_size)
-            return -jnp.mean(jnp.square(scores - target), keepdims=True)
+            counts = jnp.ones(len(users), bool) if where is None else where
+            total = jnp.sum(jnp.where(counts, jnp.square(scores - target), 0), keepdims=True)
+            return -total / jnp.maximum(jnp.sum(counts), 1)
 
         return oracles.white_box(adversary_losses)
 

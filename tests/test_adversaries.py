@@ -23,6 +23,7 @@ SEEN = {0: [1, 2], 1: [0], 2: [5, 3, 1], 3: [], 4: [4], 5: [0, 1, 2, 3, 4, 5], 6
 PAIRS = [(user, item) for user, items in SEEN.items() for item in items]
 TARGETS = np.array([1, 4])
 USERS, ITEMS = np.array([0, 3, 6, 6, 2]), np.array([5, 0, 4, 2, 2])
+SOME = np.array([True, False, True, True, False])
 
 
 def train():
@@ -115,6 +116,10 @@ def rating(scores):
     return -np.mean((scores[USERS, ITEMS] - 1) ** 2)
 
 
+def rating_of_some(scores):
+    return -np.mean((scores[USERS, ITEMS] - 1)[SOME] ** 2)
+
+
 CASES = {
     "sampled_bpr": (adversaries.sampled_bpr(piece_size=5), sampled_bpr),
     "hardest_margin": (adversaries.hardest_margin(), lambda scores: margins(scores, lambda row: clean_spread())),
@@ -124,6 +129,7 @@ CASES = {
     "push": (targeted.push(TARGETS), push),
     "pull": (targeted.pull(TARGETS), pull),
     "rating": (targeted.rating(USERS, ITEMS, piece_size=2), rating),
+    "rating of some": (targeted.rating(USERS, ITEMS, where=jnp.asarray(SOME)), rating_of_some),
 }
 every_adversary = pytest.mark.parametrize("name", CASES)
 
@@ -160,7 +166,7 @@ def test_each_gradient_is_that_of_finite_differences_of_numpy(name):
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "rating"])
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("rating")])
 def test_no_loss_changes_when_all_scores_are_multiplied(name):
     """At nine hundred times the scale raw BPR has no gradient left; these losses and their directions stay."""
     (value, grad), (grown, grown_grad) = (
@@ -241,6 +247,7 @@ def ask_at(adversary):
         (lambda: targeted.pull(np.array([1, 1])), "each once"),
         (lambda: ask_at(targeted.push(np.array([NUM_ITEMS]))), r"targets in \[0, 6\)"),
         (lambda: targeted.rating(USERS, ITEMS[1:]), "as many users as items"),
+        (lambda: targeted.rating(USERS, ITEMS, where=jnp.ones(1, bool)), "where of shape"),
         (lambda: targeted.rating(USERS, ITEMS, target=float("inf")), "finite target"),
         (lambda: ask_at(targeted.rating(USERS + NUM_USERS, ITEMS)), r"users in \[0, 7\)"),
         (lambda: ask_at(targeted.rating(USERS, ITEMS - 1)), r"items in \[0, 6\), got -1"),
