@@ -254,3 +254,13 @@ TIMELESS = table((0, 0, 0), (0, 1, 0), (0, 2, 0), timed=False)
 def test_a_wrong_argument_is_named_with_what_was_expected(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_joined_parts_are_the_rows_of_the_first_and_then_of_the_second(timed):
+    data = table((0, 0, 3), (0, 1, 1), (1, 2, 2), (1, 0, 5), num_users=4, num_items=6, timed=timed)
+    both = splits.joined(data.take(np.array([2, 3])), data.take(np.array([0])))
+    expected = data.take(np.array([2, 3, 0]))
+    assert (both.num_users, both.num_items) == (4, 6)
+    for name in ("users", "items", "ratings", "timestamps"):
+        np.testing.assert_array_equal(getattr(both, name), getattr(expected, name))

@@ -204,3 +204,49 @@ def test_real_data(data_dir, monkeypatch):
     assert (located.split.train.num_users, located.split.train.num_items) == (6_040, 3_706)
     with pytest.raises(InputError, match="has none of it"):
         locate.movielens_1m(data_dir / "movielens-1m")  # has the ratings of users 1 to 2999 alone
+
+
+# Ratings to predict.
+
+
+def put_ua(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = lambda items: "".join(f"{u}\t{i}\t{1 + (u + i) % 5}\t{100 + i}\n" for u in range(1, 5) for i in items)
+    (folder / "ua.base").write_text(lines(range(1, 21)))
+    (folder / "ua.test").write_text(lines(range(21, 24)))
+    return folder
+
+
+@pytest.mark.parametrize("place", ["", "ml-100k", "movielens-100k"])
+def test_rated_100k_is_the_published_split_with_a_tenth_of_the_base_drawn_for_validation(tmp_path, monkeypatch, place):
+    put_ua(tmp_path / "data" / place)
+    monkeypatch.setenv("JAXREC_DATA", str(tmp_path / "data"))
+    located = locate.rated("ml-100k", seed=1)
+    assert (located.name, located.is_sample) == ("ml-100k-ua", False)
+    assert [len(part) for part in located.split[:3]] == [4 * 18, 4 * 2, 4 * 3]
+    assert (np.asarray(located.split.test.item_ids)[located.split.test.items] > 20).all()
+    assert located.split.valid.ratings is not None
+    drawn = [locate.rated("ml-100k", seed=seed).split.valid.items.tolist() for seed in (1, 2)]
+    assert drawn[0] == located.split.valid.items.tolist() != drawn[1]
+
+
+def test_rated_1m_is_cut_by_time_and_a_part_is_named_by_its_users(tmp_path):
+    late_first = "".join(f"{u}::{i}::3::{2_000_000_000 - i}\n" for u in range(3, 5) for i in range(1, 12))
+    put_ratings(tmp_path / "ml-1m", late_first, "ratings_users3-4.dat.gz")
+    located = locate.rated("ml-1m", tmp_path)
+    assert located.name == "ml-1m, the 22 ratings of users 3-4"
+    assert [len(part) for part in located.split[:3]] == [18, 2, 2]
+    np.testing.assert_array_equal(np.asarray(located.split.test.item_ids)[located.split.test.items], [1, 1])
+    np.testing.assert_array_equal(np.asarray(located.split.valid.item_ids)[located.split.valid.items], [2, 2])
+    put_ratings(tmp_path / "ml-1m")  # the whole goes before a part
+    assert locate.rated("ml-1m", tmp_path).name == "ml-1m"
+
+
+@pytest.mark.parametrize("name", ["ml-100k", "ml-1m"])
+def test_ratings_that_a_given_folder_lacks_are_asked_for_and_otherwise_the_sample_is_taken(tmp_path, name, caplog):
+    with pytest.raises(InputError, match=f"of {name}, got"):
+        locate.rated(name, tmp_path)
+    located = locate.rated(name)
+    assert located.is_sample
+    assert f"{name} cannot be had" in caplog.text
+    assert located.split.test.ratings is not None
