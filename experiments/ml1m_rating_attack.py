@@ -7,8 +7,10 @@ One perturbation shared by all predictions (noise, FGSM, PGD, Auto-PGD) stands b
 prediction, which is exact and bounds every shared one from below. Relative radii are shares of a table's mean row norm,
 in the gauge where both tables have the same singular values.
 
-Expected: TODO
-Cost:     TODO
+Expected: ml-100k: test RMSE .929 +- .002 (a bar for biased MF on this split: .95); 50 % / 80 % at absolute epsilon 1.10
+          / 1.20 with the biases and 1.46 / 1.56 without (Auto-PGD), .80 / .91 and .97 / 1.09 for private adversaries;
+          noise not by 3 (5 seeds; 2 cores of an AMD EPYC, commit 7b4768c).
+Cost:     2 minutes of one CPU core for ml-100k.
 Run:      python -m experiments.ml1m_rating_attack --data ml-100k
 """
 
@@ -80,15 +82,17 @@ def main(config: Config) -> None:
     epsilons = {"absolute": config.absolute_epsilons, "relative": config.relative_epsilons}
     seeds = range(config.seed, config.seed + config.num_seeds)
     path = config.run_dir or study.run_path("ml1m_rating_attack", data, config)
-    with run_directory.open_run(path, config, data.fingerprint) as run:
-        if not (path / "results.json").exists():
+    more_seeds = (*run_directory.PLACES, "num_seeds")  # a run may go on with more; those it has are not done again
+    with run_directory.open_run(path, config, data.fingerprint, may_change=more_seeds) as run:
+        file = path / "results.json"
+        if not file.exists() or records.read_records(file)[0].seeds != tuple(seeds):
             choice, found = rating_study.run(run, setting, bench, epsilons, l2s=config.l2, seeds=seeds)
             name = f"biased MF {config.dimension}"
             made = rating_study.records_of(
                 setting, choice, found, seeds=seeds, experiment="ml1m_rating_attack", model=name
             )
             rating_study.write(path, made)
-        kept = records.read_records(path / "results.json")
+        kept = records.read_records(file)
         display.records_table([record for record in kept if record.metric != rating_study.SHARE], results.table)
         display.say(f"Everything lies in {path}/: results.md, results.json, curve.png, metrics.jsonl, checkpoints/")
 

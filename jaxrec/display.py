@@ -118,7 +118,7 @@ def curves(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     axes[0][0].legend(fontsize=8)
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout()
-    _save(figure, path)
+    _save(path, figure)
 
 
 def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int) -> None:
@@ -157,7 +157,7 @@ def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, loc="lower left")
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout()
-    _save(figure, path)
+    _save(path, figure)
 
 
 def comparisons(compared: Sequence[Record]) -> None:
@@ -181,22 +181,6 @@ def comparisons(compared: Sequence[Record]) -> None:
                 f"{holm:.3f}",
             )
     _print(made)
-
-
-def _print(table: rich.table.Table) -> None:
-    """A table on stdout, wide where nobody's terminal says otherwise."""
-    terminal = rich.console.Console()
-    (terminal if terminal.is_terminal else rich.console.Console(width=150)).print(table)
-
-
-def _save(figure: Any, path: pathlib.Path) -> None:
-    """A figure as PNG, whole or not at all."""
-    import matplotlib.pyplot as plt
-
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=150)
-    part.replace(path)
-    plt.close(figure)
 
 
 def shares(path: pathlib.Path, records: Sequence[Record], *, metric: str) -> None:
@@ -230,9 +214,22 @@ def shares(path: pathlib.Path, records: Sequence[Record], *, metric: str) -> Non
             axis.set_ylim(0, 1.02)
             axis.grid(alpha=0.3)
         row[0].set_ylabel(metric.replace("_", " "))
-    axes[0][0].legend(fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(attacks), fontsize=8)
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    _save(path, figure)
+
+
+def _print(table: rich.table.Table) -> None:
+    """A table on stdout, wide where nobody's terminal says otherwise."""
+    terminal = rich.console.Console()
+    (terminal if terminal.is_terminal else rich.console.Console(width=150)).print(table)
+
+
+def _save(path: pathlib.Path, figure: Any) -> None:
+    """Writes a figure as a PNG, whole or not at all."""
+    import matplotlib.pyplot as plt
+
     part = path.with_name(path.name + ".part")
     figure.savefig(part, format="png", dpi=150)
     part.replace(path)

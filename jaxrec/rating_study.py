@@ -132,15 +132,15 @@ def records_of(
         "split": setting.data.split_title, "protocol": PROTOCOL, "k": None, "seeds": tuple(seeds),
         "users": len(np.unique(test.users)), "step": round(float(np.mean([one.steps for one in found]))),
         "chosen_by": "validation", "device": provenance.device(), "commit": provenance.commit(),
-        "training": f"SGD on squared error, L2 {choice.l2:g} and {choice.num_epochs} epochs chosen on validation with "
-        f"seed {seeds[0]}, then trained on training and validation ratings",
+        "training": f"SGD on squared error, L2 {choice.l2:g} and {choice.num_epochs} epochs chosen on validation "
+        f"(RMSE {choice.valid_rmse:.4f}, seed {seeds[0]}), then trained on training and validation ratings",
         "fingerprint": setting.data.fingerprint["sha256"],
     }  # fmt: skip
     nobody = dict.fromkeys(("attack", *records.ADVERSARY))
     clean = {name: [one.errors[name] for one in found] for name in found[0].errors}
     clean["predicted_fours"] = [one.num_fours for one in found]
+    clean["predicted_fours_share"] = [one.num_fours / len(test) for one in found]
     made = [_record(values, metric=name, **common, **nobody) for name, values in clean.items()]
-    made.append(_record([choice.valid_rmse], metric="valid_rmse", **common, **nobody))
     by_curve = list(zip(*(one.curves for one in found), strict=True))
     for curves in by_curve:
         for place, level in enumerate(rating_attack.LEVELS):

@@ -80,13 +80,13 @@ def test_to_move_biases_too_helps_a_private_adversary_of_absolute_radius(measure
 
 
 def test_a_share_is_that_of_the_fours_alone(measured):
-    """An attack whose delta is known: by hand from its norm it is not, but noise at the private share 0 must be 0."""
+    """A whole number of them; and every perturbation lies in its ball."""
     curves, _ = measured
     num_fours = int(rating_attack.fours(rating_attack.predictions(MODEL, make_params(0), make_test())).sum())
     assert 2 <= num_fours < len(make_test())
     for curve in curves[0].values():
         for share in curve.shares:
-            assert (share * num_fours) == pytest.approx(round(share * num_fours), abs=1e-6)
+            assert share * num_fours == pytest.approx(round(share * num_fours), abs=1e-6)
             assert 0 <= share <= 1
         assert np.all(np.array(curve.achieved_norms) <= np.array(curve.epsilons) * (1 + 1e-5))
 

@@ -46,6 +46,7 @@ def test_a_run_leaves_its_files_and_says_how_good_the_model_is(finished):
     }  # fmt: skip
     assert (run_dir / "results.md").read_text() == results.page(found)
     clean = {record.metric: record for record in found if record.attack is None}
+    assert clean["predicted_fours_share"].value == pytest.approx(clean["predicted_fours"].value / 60)
     assert clean["rmse"].value < 1.2
     assert clean["rmse"].value >= clean["mae"].value > 0
     assert 1 <= clean["predicted_fours"].value <= 60
