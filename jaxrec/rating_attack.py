@@ -3,7 +3,7 @@
 The adversary knows the model and which predictions it wants changed, and moves rows of both tables (more than any real
 user can do). Two threat models stand beside each other, and are not to be confused:
 
-    shared    one perturbation of the tables serves all predictions (`adversaries.rating`, by gradient attacks)
+    shared    one perturbation of the tables serves all predictions (`targeted.rating`, by gradient attacks)
     private   each prediction has an adversary, and a copy of the two rows, of its own (`certificates.rating`, exact)
 
 Every shared perturbation is a private one for each prediction, so at no epsilon are more predictions driven down by the
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import adversaries, robustness, surfaces
+from jaxrec import adversaries, robustness, surfaces, targeted
 from jaxrec.certificates import rating as certificate
 from jaxrec.types import Array, Interactions, Key, Model, Params, Surface
 
@@ -94,13 +94,13 @@ def bench(
         threats: What is perturbed.
         attacks: {name: epsilon -> attack}.
     """
-    known = adversaries.prepare(train, jax.random.key(0))  # of it `adversaries.rating` reads no more than sizes
+    known = adversaries.prepare(train, jax.random.key(0))  # of it `targeted.rating` reads no more than sizes
 
     def compiled(surface, make):
         @jax.jit
         def perturb(key, params, scales, where, epsilon):
             units = surfaces.scaled(surface, scales)
-            adversary = adversaries.rating(test.users, test.items, where=where, target=TARGET)
+            adversary = targeted.rating(test.users, test.items, where=where, target=TARGET)
             x = units.get(params)
             delta, info = make(epsilon)(key, adversary(model, params, units, known), x)
             perturbed = units.put(params, jax.tree.map(jnp.add, x, delta))
