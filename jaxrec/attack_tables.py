@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries
+from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries, worst_of
 from jaxrec.attack_study import Findings, K, Study
 from jaxrec.robustness import Measurement
 
@@ -41,16 +41,16 @@ def each_users_worst(measured: Sequence[Measurement], names: Sequence[str], *, t
     clean = measured[0]
     made = []
     for group in _by_budget(measured, names):
-        ranks = np.stack([each.ranks.ranks for each in (clean, *group)])
-        worst, users = np.argmax(ranks, axis=0), clean.ranks.users
+        candidates = [clean, *group]
+        worst, users = np.argmax([each.ranks.ranks for each in candidates], axis=0), clean.ranks.users
         lists = clean.lists.copy()
-        lists[users] = np.stack([each.lists for each in (clean, *group)])[worst, users]
-        scores = np.stack([each.target_scores for each in (clean, *group)])[worst, np.arange(len(users))]
+        lists[users] = np.stack([each.lists for each in candidates])[worst, users]
+        scores = np.stack([each.target_scores for each in candidates])[worst, np.arange(len(users))]
         made.append(
             dataclasses.replace(
                 max(group, key=lambda each: each.achieved_norm),
                 attack=title,
-                ranks=clean.ranks._replace(ranks=ranks.max(axis=0)),
+                ranks=worst_of.per_user([each.ranks for each in candidates]),
                 lists=lists,
                 target_scores=scores,
                 loss=float("nan"),
