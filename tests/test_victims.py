@@ -155,7 +155,7 @@ def test_changed_lists_of_a_run_are_lists_of_titles(finished_run):
     ranks = evaluate.Ranks(everyone, np.ones(20), np.full(20, 5), 0)
 
     def measured(attack, lists):
-        return robustness.Measurement(attack, 0.1, "relative", ranks, lists, np.zeros(20), 0.1, 1.0, 1, 1)
+        return robustness.Measurement(attack, 0.1, "relative", ranks, lists, np.zeros(20), 0.1, 1.0, 1, 1, "", {})
 
     before = np.tile(np.arange(3, dtype=np.int32), (20, 1))
     after = before.copy()
