@@ -1,6 +1,7 @@
 """What a person watches and looks at: the progress of training, a table in the terminal, curves in a picture."""
 
 import contextlib
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -94,8 +95,8 @@ def curves(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
         1, max(len(units), 1), figsize=(5.4 * max(len(units), 1), 4), sharey=True, squeeze=False
     )
     for axis, unit in zip(axes[0], units, strict=False):
-        for defence, colour in zip(defences, colours, strict=False):
-            for attack, style in zip(attacks, styles, strict=False):
+        for defence, colour in zip(defences, itertools.cycle(colours), strict=False):
+            for attack, style in zip(attacks, itertools.cycle(styles), strict=False):
                 points = [
                     r
                     for r in of_metric
@@ -139,7 +140,7 @@ def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
         1, len(budgets), figsize=(2.6 + 3.4 * len(budgets), 1.2 + 0.26 * len(attacks)), sharey=True, squeeze=False
     )
     for axis, (epsilon, unit) in zip(axes[0], budgets, strict=True):
-        for place, (defence, colour) in enumerate(zip(defences, colours, strict=False)):
+        for place, (defence, colour) in enumerate(zip(defences, itertools.cycle(colours), strict=False)):
             of_model = [r for r in of_metric if r.defence == defence]
             shown = [r for r in of_model if r.attack and (r.epsilon, r.epsilon_unit) == (epsilon, unit)]
             y = [attacks.index(r.attack or "") + 0.16 * (place - (len(defences) - 1) / 2) for r in shown]
