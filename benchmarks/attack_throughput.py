@@ -23,7 +23,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jaxrec import command, runtime
+from jaxrec import command, errors, runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +140,11 @@ def attacks(bench: Bench) -> Tables:
 
     config = bench.config
     x = on_rows.inputs(bench.factors, bench.batch(config.batch_size))
-    for case in on_rows.cases(config.num_steps, config.num_queries):
+    cases = on_rows.cases(config.num_steps, config.num_queries)
+    names = dict.fromkeys(case.name for case in cases)
+    if unknown := [name for name in config.attacks if name not in names]:
+        raise errors.InputError(f"Expected --attacks among {', '.join(names)}, got {unknown[0]}.")
+    for case in cases:
         if config.attacks and case.name not in config.attacks:
             continue
         contestants = on_rows.contestants(case, x, foolbox="foolbox" in bench.libraries, threads=config.threads)
