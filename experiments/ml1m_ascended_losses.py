@@ -52,7 +52,7 @@ def main(config: Config) -> None:
         found = attack_study.run(study, threats, epsilons)
         smooth = []
         if config.smooth_seeds:
-            seeds = sorted({training.seed for training in study.trainings})[: config.smooth_seeds]
+            seeds = study.seeds[: config.smooth_seeds]
             some = study._replace(trainings=[each for each in study.trainings if each.seed in seeds])
             slow = attack_study.run(some, [threat("smooth NDCG", adversaries.smooth_ndcg())], epsilons, name="smooth")
             smooth = [each for each in attack_tables.records_of(some, slow) if each.attack is not None]

@@ -72,6 +72,9 @@ def threats(config: Config, study):
     nes = behind(lambda victim: oracles.nes(victim, num_samples=samples, sigma=0.01))
     search = behind(oracles.black_box)
     known = surrogates.transferred(bpr)
+    from_another = Threat(
+        f"gradients of the next seed; {loss}", known, {OTHER_SEED: multi_step["PGD-10"]}, study.next_seed
+    )
     return [
         # As many draws of noise as there are attacks to choose from.
         Threat(f"losses, to choose by; {loss}", bpr, noise, draws=len(WHITE_BOX)),
@@ -80,7 +83,7 @@ def threats(config: Config, study):
         Threat(f"NES, {2 * samples} losses a gradient; {loss}", nes, {"NES, PGD-10": multi_step["PGD-10"]}),
         Threat(f"losses alone; {loss}", search, {f"square, {config.num_queries} queries": random_search}),
         Threat(f"gradients of the other stage; {loss}", known, {TWIN: multi_step["PGD-10"]}, study.twin),
-        Threat(f"gradients of the next seed; {loss}", known, {OTHER_SEED: multi_step["PGD-10"]}, study.next_seed),
+        *([from_another] if len(study.seeds) > 1 else []),
     ]
 
 

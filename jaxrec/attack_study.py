@@ -68,14 +68,18 @@ class Study(NamedTuple):
     def load(self, training: Training) -> victims.Loaded:
         return victims.of_run(self.source, stage=training.stage, seed=training.seed, data_dir=self.data_dir)
 
+    @property
+    def seeds(self) -> list[int]:
+        """Those of the trainings, ascending."""
+        return sorted({each.seed for each in self.trainings})
+
     def twin(self, training: Training) -> Training:
         """The same seed's other stage."""
         return training._replace(stage="apr" if training.stage == "bpr" else "bpr")
 
     def next_seed(self, training: Training) -> Training:
-        """The same stage of the next seed; the first after the last."""
-        seeds = sorted({each.seed for each in self.trainings})
-        return training._replace(seed=seeds[(seeds.index(training.seed) + 1) % len(seeds)])
+        """The same stage of the next seed; the first after the last, and so itself where there is one seed."""
+        return training._replace(seed=self.seeds[(self.seeds.index(training.seed) + 1) % len(self.seeds)])
 
 
 Findings = Mapping[Training, list[Measurement]]

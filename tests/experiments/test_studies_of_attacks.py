@@ -27,7 +27,10 @@ def test_a_study_leaves_its_records_its_table_and_its_picture(tmp_path, capsys):
 
 def test_what_is_declared_is_mounted():
     """And no name comes twice, nor more comparisons than ten seeds could find."""
-    study = attack_study.Study("", None, None, None, [], None)
+    one, two = (attack_study.Training("bpr", seed) for seed in (0, 1))
+    study = attack_study.Study("", None, None, None, [one, two], None)
+    alone = ml1m_attack_table.threats(ml1m_attack_table.Config(), study._replace(trainings=[one]))
+    assert not any(ml1m_attack_table.OTHER_SEED in threat.attacks for threat in alone), "it would be the victim itself"
     white_box = ml1m_attack_table.threats(ml1m_attack_table.Config(), study)
     of_table = [name for threat in white_box for name in threat.attacks]
     assert set(ml1m_attack_table.WHITE_BOX) == set(white_box[1].attacks)
