@@ -1,6 +1,6 @@
 """What a clean training step minimises: a model and a loss, summed over the batch.
 
-`pairwise` for implicit feedback, `rating` for ratings.
+`pairwise` and `listwise` for implicit feedback, `rating` for ratings, `sequences.next_item` for item sequences.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,48 @@ def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr
         pos, neg = score_pairs(params, batch["users"], batch["pos"], batch["neg"])
         total = jnp.sum(jnp.where(batch["where"], loss(pos, neg), 0))
         margin = jnp.sum(jnp.where(batch["where"], pos - neg, 0))
+        return total, {"loss": total, "margin": margin, "examples": jnp.sum(batch["where"])}
+
+    return objective
+
+
+def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce, l2: Scalar = 0.0) -> Objective:
+    """Builds the objective of a positive among its negatives: pointwise with `losses.bce`, sampled softmax with
+    `losses.softmax`.
+
+    Args:
+        model: Whose scores are compared.
+        loss: (scores [B, 1 + N], relevant [B, 1 + N]) -> [B]; the positive stands first.
+        l2: Times half the squared norms of the rows that an example reads, a negative as often as it is drawn; of
+            models whose scores depend on a user's and an item's row alone (`score_rows`). May be traced.
+
+    Returns:
+        `(params, batch, key, reduce) -> (loss [], metrics)` on batches with `neg` [B] or [B, N] (`train.parallel`'s
+        `draw`): the sum over the examples whose `where` is true. The metrics are sums over them: `loss`, `margin`
+        (positive less mean negative) and `examples`.
+
+    Raises:
+        ValueError: If `l2` is negative or not finite; when it is used, if the model has no `score_rows`.
+    """
+    perturbations.check_epsilon(l2, "l2")
+    decays = not (isinstance(l2, int | float) and l2 == 0)
+
+    def objective(params, batch, key, reduce):
+        del key, reduce  # as in `pairwise`
+        num = batch["users"].shape[0]
+        items = jnp.concatenate([batch["pos"][:, None], batch["neg"].reshape(num, -1)], axis=1)
+        if not decays:
+            scores, sizes = model.score(params, batch["users"][:, None], items), 0.0
+        elif model.score_rows is None:
+            raise ValueError("Expected a model whose score depends on a user's and an item's row, with score_rows.")
+        else:
+            user, item = params["tables"]["user"][batch["users"]], params["tables"]["item"][items]
+            scores = model.score_rows(params, user[:, None], item)
+            sizes = rows.sums(jnp.square(user)) + jnp.sum(rows.sums(jnp.square(item)), axis=1)
+        relevant = jnp.broadcast_to(jnp.arange(items.shape[1]) == 0, scores.shape).astype(scores.dtype)
+        counted = lambda values: jnp.sum(jnp.where(batch["where"], values, 0))
+        total = counted(loss(scores, relevant) + l2 / 2 * sizes)
+        margin = counted(scores[:, 0] - jnp.mean(scores[:, 1:], axis=1))
         return total, {"loss": total, "margin": margin, "examples": jnp.sum(batch["where"])}
 
     return objective

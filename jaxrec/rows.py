@@ -52,7 +52,7 @@ def compact(
 
     Args:
         tables: {name: [rows, D]}, of which only the number of rows is used.
-        batch: Its id columns, named in `reads`, are int32 [B].
+        batch: Its id columns, named in `reads`, are int32 [B] or [B, N].
         reads: {table: names of the columns that hold its row ids}.
         gather: Concatenates the ids of all devices, so that a row has the same slot on each of them; the identity on
             one device. (Slots from local ids alone would add gradients of different rows.)
@@ -67,15 +67,22 @@ def compact(
     _check_reads(reads)
     ids, slots, relabelled = {}, {}, dict(batch)
     for name, columns in reads.items():
-        own = jnp.concatenate([batch[column] for column in columns])
+        own = _joined(batch, columns)
         everyones = gather(own)
         num_rows, num_ids = tables[name].shape[0], everyones.shape[0]
         if num_ids >= num_rows:
             continue
         ids[name], slot_of = _slots(everyones, num_rows)
         slots[name] = slot_of(ids[name])
-        relabelled.update(zip(columns, jnp.split(slot_of(own), len(columns)), strict=True))
+        ends = np.cumsum([batch[column].size for column in columns])
+        for column, part in zip(columns, jnp.split(slot_of(own), ends[:-1]), strict=True):
+            relabelled[column] = part.reshape(batch[column].shape)
     return Plan(ids, slots), relabelled
+
+
+def _joined(batch: Mapping[str, Array], columns: tuple[str, ...]) -> Array:
+    """The ids of some columns, one after another."""
+    return jnp.concatenate([batch[column].reshape(-1) for column in columns])
 
 
 def _slots(ids: Array, num_rows: int) -> tuple[Array, Callable[[Array], Array]]:
@@ -223,9 +230,9 @@ def by_example(make: Callable[[Model], Objective], model: Model) -> ByExample:
 def add_rows(
     table: Array, columns: tuple[str, ...], batch: Mapping[str, Array], by_row: Mapping[str, Array], gather=lambda x: x
 ) -> Array:
-    """The table with each example's row of each column added at its id; `gather` concatenates over devices."""
-    ids = gather(jnp.concatenate([batch[column] for column in columns]))
-    return table.at[ids].add(gather(jnp.concatenate([by_row[column] for column in columns])), mode=_CHECKED)
+    """The table with each example's rows of each column added at their ids; `gather` concatenates over devices."""
+    by_id = jnp.concatenate([by_row[column].reshape(-1, table.shape[1]) for column in columns])
+    return table.at[gather(_joined(batch, columns))].add(gather(by_id), mode=_CHECKED)
 
 
 def in_pieces(make: Callable[[Model], Objective], model: Model, *, size: int = 256) -> Objective:

@@ -6,6 +6,7 @@ share the adversary's perturbation of that user: *the sampler is part of an adve
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxrec.types import Array, Interactions, Key
 
+Draw = Callable[..., Array]  # (key, users [B], seen, *, index, count) -> negatives [B] or [B, N]
 BUFFER_SIZE = 5120  # triples; ten batches of 512
 
 
@@ -133,8 +135,10 @@ def _distinct_pairs(train: Interactions) -> np.ndarray:
     return pairs[np.r_[True, np.diff(pairs) > 0]] if len(pairs) else pairs
 
 
-def negatives(key: Key, users: Array, seen: Seen, *, index: Array | int = 0, count: int = 1) -> Array:
-    """One uniformly random item for each user that is not among the user's training items.
+def negatives(
+    key: Key, users: Array, seen: Seen, *, num: int | None = None, index: Array | int = 0, count: int = 1
+) -> Array:
+    """Uniformly random items for each user that are not among the user's training items.
 
     The r-th unseen item is r plus the number of seen items below it, which a bisection of `gaps` finds: one random
     number an example, no rejection, and no [U, I] mask.
@@ -142,17 +146,21 @@ def negatives(key: Key, users: Array, seen: Seen, *, index: Array | int = 0, cou
     Args:
         key: Consumed.
         users: int32 [B], this device's part of the global batch.
+        num: How many for each user, N; None for one.
         index, count: Which of `count` devices this is. The numbers of the global batch are drawn on every device and
             each takes its part, so that the negatives do not depend on the number of devices (nor on padding: JAX's
             default generator gives the first n of more numbers the same values).
 
     Returns:
-        int32 [B]. For a user who has seen every item the last item (leave such users out of training). The bias of
-        taking 32 random bits modulo the number of unseen items is below I / 2^32.
+        int32 [B], or [B, N]. For a user who has seen every item the last item (leave such users out of training). The
+        bias of taking 32 random bits modulo the number of unseen items is below I / 2^32.
     """
-    bits = jax.random.bits(key, (count * users.shape[0],), jnp.uint32)
+    bits = jax.random.bits(key, (count * users.shape[0], 1 if num is None else num), jnp.uint32)
     bits = jax.lax.dynamic_slice_in_dim(bits, index * users.shape[0], users.shape[0])
-    start, end = seen.starts[users], seen.starts[users + 1]
+    shape = users.shape if num is None else bits.shape
+    bits = bits.reshape(shape)
+    bounds = seen.starts[users], seen.starts[users + 1]
+    start, end = (bound if num is None else jnp.broadcast_to(bound[:, None], shape) for bound in bounds)
     unseen = seen.num_items - (end - start)
     target = (bits % jnp.maximum(unseen, 1).astype(jnp.uint32)).astype(jnp.int32)
 

@@ -162,13 +162,17 @@ class Trainer(NamedTuple):
     count: int
 
 
-def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Trainer:
+def parallel(
+    make: Callable[[Devices], Step], *, num_devices: int = 1, draw: sampling.Draw = sampling.negatives
+) -> Trainer:
     """Builds the driver of a step: `jax.jit` on one device, `jax.pmap` over several, the same result up to rounding.
 
     Args:
         make: devices -> step, such as `lambda devices: make_step(objective, optimizer, devices=devices)`.
         num_devices: Of all processes together, when `jax.distributed` is initialised: then each process must call with
             the same batches, and takes its own part of them.
+        draw: Draws the column `neg` of a batch: one negative for each example by default, N of them (neg [B, N]) by
+            `functools.partial(sampling.negatives, num=N)`.
 
     Raises:
         InputError: If there are fewer devices.
@@ -176,7 +180,7 @@ def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Traine
     if not 1 <= num_devices <= jax.device_count():
         raise InputError(f"Expected devices between 1 and {jax.device_count()}, got {num_devices}.")
     if num_devices == 1:
-        scan = jax.jit(functools.partial(_scan, make(ALONE), ALONE), donate_argnums=0)
+        scan = jax.jit(functools.partial(_scan, make(ALONE), draw, ALONE), donate_argnums=0)
         return Trainer(put=jax.jit(_copy), run=scan, get=jax.device_get, count=1)
 
     devices = Devices(
@@ -190,7 +194,7 @@ def parallel(make: Callable[[Devices], Step], *, num_devices: int = 1) -> Traine
     if not here:
         raise InputError(f"Expected devices of every process among {num_devices}, got none of this one's.")
     scan = jax.pmap(
-        functools.partial(_scan, make(devices), devices),
+        functools.partial(_scan, make(devices), draw, devices),
         axis_name="data",
         in_axes=(0, None, None, 0),
         donate_argnums=0,
@@ -230,13 +234,19 @@ def _first(tree: PyTree) -> PyTree:
 
 
 def _scan(
-    step: Step, devices: Devices, state: TrainState, given: PyTree, seen: sampling.Seen, batches: dict[str, Array]
+    step: Step,
+    draw: sampling.Draw,
+    devices: Devices,
+    state: TrainState,
+    given: PyTree,
+    seen: sampling.Seen,
+    batches: dict[str, Array],
 ) -> tuple[TrainState, Metrics]:
     """Steps over batches [S, B]. A step's keys come from its number; all negatives are drawn before the scan."""
     steps = state.step + jnp.arange(batches["users"].shape[0])
     keys = jax.vmap(lambda step: jax.random.split(jax.random.fold_in(state.key, step)))(steps)
-    draw = functools.partial(sampling.negatives, seen=seen, index=devices.index(), count=devices.count)
-    neg = jax.vmap(draw)(keys[:, 0], batches["users"])
+    draw_of_step = lambda key, users: draw(key, users, seen, index=devices.index(), count=devices.count)
+    neg = jax.vmap(draw_of_step)(keys[:, 0], batches["users"])
 
     def one(state, inputs):
         batch, key = inputs

@@ -107,13 +107,33 @@ class Split(NamedTuple):
     negatives: np.ndarray | None = None
 
 
+class Sequence(NamedTuple):
+    """The parts of a model of item sequences. The score of an item after a history is `state . vector`.
+
+    A history is int32 [L], the oldest item first, items in [0, num_items), with -1 in empty places, in front.
+
+    Attributes:
+        embed: (params, ids [...]) -> rows [..., D], what the model puts in for an item, and for -1.
+        state: (params, user [], rows [L, D], present bool [L]) -> [E], of the whole history; finite for an empty one.
+        vectors: (params, items [...]) -> [..., E].
+        states: (params, user [], rows [L, D], present bool [L], key or None) -> [L, E], the state after each place,
+            which depends on no later place; with a key under dropout. None where the model reads a history from both
+            ends.
+    """
+
+    embed: Callable[[Params, Array], Array]
+    state: Callable[[Params, Array, Array, Array], Array]
+    vectors: Callable[[Params, Array], Array]
+    states: Callable[[Params, Array, Array, Array, Key | None], Array] | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A recommender as pure functions. It hashes by identity: build it once, and jitted functions that take it as a
     static argument compile once.
 
     Attributes:
-        init: key -> params.
+        init: key -> params; of a model with `solve` or `given`, before they have seen data.
         score: (params, users [...], items [...]) -> [...], users and items broadcast against each other.
         score_all: (params, users [B]) -> [B, I].
         score_pairs: (params, users [B], pos [B], neg [B]) -> (scores of pos [B], scores of neg [B]), where the model
@@ -124,6 +144,11 @@ class Model:
             when it reads every row (graphs, full softmax).
         canonical: params -> params with the same scores in the gauge that relative budgets are stated in; None where
             the model has no such symmetry.
+        solve: (training interactions, key) -> params, where the model is not trained by steps: closed forms, counts,
+            alternating sweeps. On the host.
+        given: interactions that are known -> params["given"], what scores read of them: histories, a graph. Made anew
+            for each split: the test may know the validation items. On the host; None where nothing is given.
+        sequence: The parts of a model of item sequences.
     """
 
     init: Callable[[Key], Params]
@@ -133,6 +158,13 @@ class Model:
     score_rows: Callable[[Params, Array, Array], Array] | None = None
     reads: Mapping[str, tuple[str, ...]] | None = None
     canonical: Callable[[Params], Params] | None = None
+    solve: Callable[[Interactions, Key], Params] | None = None
+    given: Callable[[Interactions], PyTree] | None = None
+    sequence: Sequence | None = None
+
+    def knowing(self, params: Params, known: Interactions) -> Params:
+        """The parameters with what is given made from the interactions that are `known`."""
+        return params if self.given is None else {**params, "given": self.given(known)}
 
 
 class Oracle(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxrec import models
+from jaxrec.types import Interactions
 
 METHODS = {
     name: module.model
@@ -23,18 +24,29 @@ METHODS = {
 SIZES = {"num_users": 6, "num_items": 7, "dimension": 4}
 USERS, ITEMS = jnp.arange(6, dtype=jnp.int32), jnp.arange(7, dtype=jnp.int32)
 
+TRAIN = Interactions(  # user 5 has none and user 4 one; item 4 nobody has
+    users=np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1, 2, 0], np.int32),
+    items=np.array([3, 0, 6, 2, 5, 1, 3, 0, 6, 0, 2, 5, 6], np.int32),
+    num_users=6,
+    num_items=7,
+    ratings=np.array([5, 3, 4, 1, 2, 4, 5, 3, 2, 1, 4, 5, 3], np.float32),
+    timestamps=np.arange(13, dtype=np.int64),
+)
+
 every_model = pytest.mark.parametrize("method", METHODS)
 
 
 @functools.cache
 def built(method, seed=0):
-    """A model and parameters, large enough that every score counts."""
+    """A model and parameters that know TRAIN: solved, or tables large enough that every score counts."""
     names = inspect.signature(METHODS[method]).parameters
     model = METHODS[method](**{name: size for name, size in SIZES.items() if name in names})
+    if model.solve is not None:
+        return model, model.knowing(model.solve(TRAIN, jax.random.key(seed)), TRAIN)
     params = jax.jit(model.init)(jax.random.key(seed))
     rng = np.random.default_rng(seed)
     spread = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)
-    return model, {**params, "tables": jax.tree.map(spread, params["tables"])}
+    return model, model.knowing({**params, "tables": jax.tree.map(spread, params["tables"])}, TRAIN)
 
 
 @functools.cache
@@ -62,6 +74,9 @@ def test_the_folder_is_read():
 def test_params_have_the_three_parts_and_depend_on_the_key(method):
     model, _ = built(method)
     first, second = (jax.jit(model.init)(jax.random.key(seed)) for seed in (0, 1))
+    if model.solve is not None:
+        assert set(first) == {"tables", "weights", "given"}
+        return
     assert set(first) == {"tables", "weights", "given"}
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (first["tables"], second["tables"])), strict=True))
 
@@ -163,3 +178,66 @@ def test_the_canonical_gauge_leaves_scores_and_shapes(method):
     again = gauge(after)
     for name, norms in row_norms(after).items():
         np.testing.assert_allclose(row_norms(again)[name], norms, rtol=1e-4)
+
+
+def sequence_of(method):
+    model, params = built(method)
+    if model.sequence is None:
+        pytest.skip("not a model of item sequences")
+    return model.sequence, params
+
+
+def state_after(method, *items):
+    """The state after items in the newest places of a history of eight."""
+    sequence, params = sequence_of(method)
+    ids = jnp.array([-1] * (8 - len(items)) + list(items), jnp.int32)
+    return jax.jit(lambda ids: sequence.state(params, jnp.int32(0), sequence.embed(params, ids), ids >= 0))(ids)
+
+
+@every_model
+def test_a_sequence_model_never_looks_ahead(method):
+    """By gradient: the state after place p has none with respect to the rows after p, and some with respect to p's."""
+    sequence, params = sequence_of(method)
+    if sequence.states is None:
+        pytest.skip("the model reads a history from both ends")
+    ids = jnp.array([-1, -1, 3, 0, 5, 1], jnp.int32)
+    states = lambda rows: sequence.states(params, jnp.int32(0), rows, ids >= 0, None)
+    by_row = jax.jit(jax.jacrev(states))(sequence.embed(params, ids))  # [L, E, L, D]
+    reached = np.abs(by_row).sum(axis=(1, 3))
+    assert (reached[np.triu_indices(6, 1)] == 0).all()
+    assert (np.diag(reached)[2:] > 0).all()
+
+
+@every_model
+def test_the_state_of_a_history_is_that_after_its_last_place(method):
+    sequence, params = sequence_of(method)
+    if sequence.states is None:
+        pytest.skip("the model reads a history from both ends")
+    ids = jnp.array([-1, -1, 3, 0, 5, 1], jnp.int32)
+    rows, user = sequence.embed(params, ids), jnp.int32(2)
+    last = jax.jit(sequence.states, static_argnums=4)(params, user, rows, ids >= 0, None)[-1]
+    np.testing.assert_allclose(jax.jit(sequence.state)(params, user, rows, ids >= 0), last, rtol=1e-5, atol=1e-6)
+
+
+@every_model
+def test_rows_in_empty_places_do_not_matter(method):
+    sequence, params = sequence_of(method)
+    ids = jnp.array([-1, -1, -1, -1, -1, 3, 0, 5], jnp.int32)
+    rows = sequence.embed(params, ids)
+    state = jax.jit(lambda rows: sequence.state(params, jnp.int32(0), rows, ids >= 0))
+    other = rows.at[:5].set(7.0)
+    np.testing.assert_allclose(state(rows), state(other), rtol=1e-5, atol=1e-6)
+    assert (np.asarray(state(rows.at[6].add(1.0))) != np.asarray(state(rows))).any()
+
+
+@every_model
+def test_the_state_of_an_empty_history_is_finite_and_so_is_its_gradient(method):
+    sequence, params = sequence_of(method)
+    ids = jnp.full(8, -1, jnp.int32)
+    total = lambda rows: jnp.sum(sequence.state(params, jnp.int32(0), rows, ids >= 0))
+    assert all(np.isfinite(x).all() for x in jax.jit(jax.value_and_grad(total))(sequence.embed(params, ids)))
+
+
+@every_model
+def test_the_order_of_a_history_matters(method):
+    assert np.abs(np.asarray(state_after(method, 3, 0, 5)) - np.asarray(state_after(method, 0, 3, 5))).max() > 1e-4
