@@ -62,7 +62,7 @@ def first_look(found: Sequence[Record]) -> Table:
     def cells(row: _Row) -> dict[str, str]:
         shown = {name: f"{record.value:.4f}" for name, record in row.cells.items()}
         if leading in row.cells:
-            shown[leading] = _value(row.cells[leading])
+            shown[leading] = cell_of(row.cells[leading])
             before = clean.get(row.words(victim))
             if before and row.condition["attack"] != NONE:
                 shown["change"] = f"{row.cells[leading].value / before - 1:+.1%}"
@@ -116,7 +116,7 @@ def page(found: Sequence[Record]) -> str:
 
 def _values(rows: Sequence[_Row], keys: list[str], headings: list[str]) -> Table:
     """Some of the metrics, in the rows that have any of them."""
-    cell = lambda row, name: _value(row.cells[name]) if name in row.cells else NONE
+    cell = lambda row, name: cell_of(row.cells[name]) if name in row.cells else NONE
     return Table(
         keys,
         headings,
@@ -166,7 +166,7 @@ def _heading(record: Record) -> str:
     return record.metric if record.k is None else f"{record.metric}@{record.k}"
 
 
-def _value(record: Record) -> str:
+def cell_of(record: Record) -> str:
     """A value with its interval."""
     interval = "" if record.interval is None else " [{:.4f}, {:.4f}]".format(*record.interval)
     return f"{record.value:.4f}{interval}"

@@ -4,14 +4,14 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from jaxrec import checkpoint, display, evaluate, loop, metrics, provenance, robustness, run_directory, splits, train
-from jaxrec.datasets import locate
+from jaxrec.datasets import locate, published
 from jaxrec.types import InputError, Key, Model, Objective, Params, Split, Surface
 
 SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed")
@@ -109,9 +109,34 @@ def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | N
     return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint)
 
 
-def run_path(experiment: str, data: Data, config: Any) -> pathlib.Path:
-    """The run directory that belongs to a config: the same flags find it again, other flags do not meet it."""
-    decisive = {name: value for name, value in vars(config).items() if name not in run_directory.PLACES}
+def published_split(name: published.Name, data_dir: pathlib.Path | None, *, num_users: int | None = None) -> Data:
+    """A split of `published.load`, and says where it lies; the first `num_users` if given."""
+    return _said(published.load(name, data_dir), name, num_users)
+
+
+def own_file(path: pathlib.Path, *, seed: int, num_users: int | None = None) -> Data:
+    """A table of the user's own, leave-one-out, and says where it lies; the first `num_users` if given."""
+    return _said(published.own(path, seed=seed), path.stem, num_users)
+
+
+def _said(located: published.Located, name: str, num_users: int | None) -> Data:
+    split, title = located.split, name
+    if num_users is not None:
+        split, title = splits.first_users(split, num=num_users), f"{name}, first {num_users} users"
+    fingerprint = provenance.fingerprint(split)
+    display.say(f"Data: {title}; {located.path}; SHA-256 {fingerprint['sha256'][:16]}")
+    return Data(split, name, title, located.words, fingerprint)
+
+
+def run_path(
+    experiment: str, data: Data, config: Any, *, may_change: Collection[str] = run_directory.PLACES
+) -> pathlib.Path:
+    """The run directory that belongs to a config: the same flags find it again, other flags do not meet it.
+
+    Args:
+        may_change: Fields of config that decide nothing, as in `run_directory.open_run`.
+    """
+    decisive = {name: value for name, value in vars(config).items() if name not in may_change}
     name = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return pathlib.Path("runs") / experiment / f"{data.name}-{name}"
 

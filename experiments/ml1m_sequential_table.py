@@ -1,0 +1,98 @@
+"""Sequence models on MovieLens-1M in order of time: the last item, full ranking, beside published figures.
+
+The protocol of the gSASRec and generative-recommenders tables: 3,416 items with at least 5 events, each user's last
+item for the test and the one before for validation, ranked among all items that the user has not seen. A model is
+trained on what comes before the validation item, its epoch chosen by validation NDCG@10, and ranks the test item with
+the validation item in its history.
+
+Expected: to be measured.
+Cost:     to be measured.
+Run:      python -m experiments.ml1m_sequential_table --rows SASRec-BCE --epochs 20
+"""
+
+import dataclasses
+import pathlib
+
+from jaxrec import command, runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rows: tuple[str, ...] = ()  # names of the models wanted (default: all)
+    epochs: int = 20  # of each model trained by steps; validation chooses how many
+    batch_size: int = 128  # histories a step
+    learning_rate: float = 1e-3  # of Adam
+    max_length: int = 200  # newest items of a history that are read
+    validate_every: int = 2  # epochs between looks at the validation items
+    seed: int = 0  # of the first training
+    num_seeds: int = 1  # trainings of each model, with seeds seed, seed + 1, ...
+    run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/ml1m_sequential_table/NAME)
+    data_dir: pathlib.Path | None = None  # holds movielens-1m/sequences.txt (default: $JAXREC_DATA)
+    smoke: bool = False  # the whole path on 100 users, tiny models, one epoch
+
+
+SMOKE_USERS = 100
+EXPECTED = {
+    **dict.fromkeys(("epochs", "batch_size", "max_length", "validate_every", "num_seeds"), command.POSITIVE),
+    "learning_rate": command.POSITIVE,
+    "seed": command.NON_NEGATIVE,
+}
+PUBLISHED = {  # gSASRec's and generative-recommenders' READMEs
+    "SASRec, BCE": {"hit_rate@10": 0.2392, "ndcg@10": 0.1259},
+    "SASRec, sampled softmax": {"hit_rate@10": 0.2853, "ndcg@10": 0.1603},
+    "gSASRec": {"hit_rate@10": 0.3003, "ndcg@10": 0.1726},
+    "GRU4Rec": {"hit_rate@10": 0.2811, "ndcg@10": 0.1648},
+    "BERT4Rec": {"hit_rate@10": 0.2821, "ndcg@10": 0.1516},
+    "HSTU": {"hit_rate@10": 0.3097, "ndcg@10": 0.1720},
+}
+
+
+def main(config: Config) -> None:
+    command.check(config, EXPECTED)
+    runtime.prepare()
+    from jaxrec import bench, study, table_records
+
+    if config.smoke:
+        config = dataclasses.replace(config, epochs=1, validate_every=1, max_length=20)
+    data = study.published_split("ml-1m-sequences", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
+    on = bench.leave_one_out(data.split, cutoffs=(10, 50, 100))
+    table_records.execute(
+        "ml1m_sequential_table", config, data, on, rows(config, data.split.train), published=PUBLISHED
+    )
+
+
+def rows(config: Config, train):
+    """Every sequence model, its losses, and what needs no sequence."""
+    import functools
+
+    import optax
+
+    from jaxrec import losses, model_table, sequences
+    from jaxrec.models import sasrec
+
+    sizes = {"num_users": train.num_users, "num_items": train.num_items}
+    adam = optax.adam(config.learning_rate, b2=0.98)
+
+    def next_item(name, model, loss, num_negatives, words):
+        objective = sequences.next_item(model=model, num_items=train.num_items, num_negatives=num_negatives, loss=loss)
+        fit = model_table.by_steps(
+            model,
+            objective,
+            adam,
+            num_epochs=config.epochs,
+            batch_size=config.batch_size,
+            validate_every=config.validate_every,
+            examples=sequences.examples,
+        )
+        schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
+        return model_table.Row(name, model, schedule, fit, refit=False)
+
+    ours = sasrec.model(**sizes, max_length=config.max_length)
+    return [
+        next_item("SASRec, BCE", ours, losses.bce, 1, "d 50, 1 negative"),
+        next_item("SASRec, sampled softmax", ours, losses.softmax, 128, "d 50, 128 negatives a history"),
+    ]
+
+
+if __name__ == "__main__":
+    command.run(main, Config)

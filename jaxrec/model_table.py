@@ -1,0 +1,297 @@
+"""A table of models: each trained or solved on the same data, chosen on validation, measured on test, and recorded.
+
+What decides a row stands in its `Row`. Every training keeps its checkpoints and its log in the run directory, and
+every cell of the table its measurement; a stopped table goes on where it was, and its models can be loaded from there.
+"""
+
+import functools
+import json
+import pathlib
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxrec import (
+    bench,
+    checkpoint,
+    display,
+    files,
+    loop,
+    metrics,
+    sampling,
+    train,
+)
+from jaxrec.types import InputError, Interactions, Model, Objective, Params
+
+METRICS = {"ndcg": metrics.ndcg, "hit_rate": metrics.hit_rate, "recall": metrics.recall}
+
+
+class Fit(NamedTuple):
+    """How a model is trained by steps.
+
+    Attributes:
+        make: devices -> step.
+        optimizer: Whose state a checkpoint holds.
+        num_epochs: At most; validation chooses how many of them.
+        batch_size: Examples a step.
+        validate_every: Epochs between looks at the validation items.
+        draw: Draws negatives (see `train.parallel`).
+        examples: Training pairs -> the rows an epoch goes over.
+        start: (training pairs, key) -> params to start from; `Model.init` by default.
+    """
+
+    make: Callable[[train.Devices], train.Step]
+    optimizer: optax.GradientTransformation
+    num_epochs: int
+    batch_size: int
+    validate_every: int
+    draw: sampling.Draw
+    examples: Callable[[Interactions], Interactions]
+    start: Callable[[Interactions, jax.Array], Params] | None
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: Of the row; of its files, with spaces and slashes replaced.
+        model: Built.
+        training: The schedule in words, for the records.
+        fit: How it is trained; None for a model that solves.
+        seeds: How many of the table's seeds it takes: 1 for a model without chance. None for all.
+        refit: Whether it is trained again on training and validation pairs, for as many epochs as validation chose.
+    """
+
+    name: str
+    model: Model
+    training: str
+    fit: Fit | None = None
+    seeds: int | None = None
+    refit: bool = True
+
+
+class Cell(NamedTuple):
+    """What one training of one row gave.
+
+    Attributes:
+        measured: How it ranked the test items.
+        step: Steps taken; None of a solved model.
+        epochs: Epochs trained; 0 of a solved model.
+        seconds: Of one epoch (the median), or of solving.
+    """
+
+    measured: bench.Measured
+    step: int | None
+    epochs: int
+    seconds: float
+
+
+def by_steps(
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    batch_size: int,
+    validate_every: int = 10,
+    draw: sampling.Draw = sampling.negatives,
+    examples: Callable[[Interactions], Interactions] = lambda pairs: pairs,
+    start: Callable[[Interactions, jax.Array], Params] | None = None,
+) -> Fit:
+    """The `Fit` of an objective; on the touched rows alone where that gives the same."""
+    make = lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices)
+    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, start)
+
+
+def run(
+    directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, *, seeds: Sequence[int]
+) -> dict[str, list[Cell]]:
+    """Trains and measures every row for every seed, {name: a cell for each seed}; nothing is measured twice."""
+    for folder in ("checkpoints", "logs", "measured"):
+        (directory / folder).mkdir(exist_ok=True)
+    table = {}
+    for row in rows:
+        table[row.name] = []
+        for seed in seeds_of(row, seeds):
+            path = directory / "measured" / f"{_stem(row)}-{seed}.npz"
+            if not path.exists():
+                _write_cell(path, _cell(directory, row, on, seed, seeds[0]))
+            table[row.name].append(read_cell(path))
+        display.say(_in_short(row, table[row.name], on))
+    return table
+
+
+def seeds_of(row: Row, seeds: Sequence[int]) -> list[int]:
+    """Those that a row takes."""
+    return list(seeds[: row.seeds])
+
+
+def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Params:
+    """The parameters of a row of a run that measured it, knowing what the test lets it know.
+
+    Raises:
+        InputError: If its checkpoints are not there.
+    """
+    if row.fit is None:
+        return _solved(row, on, seed)
+    name = f"{_stem(row)}-{seed}"
+    if not (directory / "checkpoints" / name).is_dir():
+        raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
+    return _fitted(directory, row, on, seed, first_seed)[0]
+
+
+def _stem(row: Row) -> str:
+    """The row's name as that of a file."""
+    return "".join(c if c.isalnum() or c in ".+" else "_" for c in row.name.lower())
+
+
+def _cell(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Cell:
+    if row.fit is None:
+        started = time.perf_counter()
+        params = jax.block_until_ready(_solved(row, on, seed))
+        step, epochs, seconds = None, 0, time.perf_counter() - started
+    else:
+        params, step, epochs, seconds = _fitted(directory, row, on, seed, first_seed)
+    return Cell(bench.measure(row.model, params, on.test), step, epochs, seconds)
+
+
+def _solved(row: Row, on: bench.Bench, seed: int) -> Params:
+    if row.model.solve is None:
+        raise ValueError(f"Expected a model that solves, or a fit, for {row.name}.")
+    return row.model.knowing(row.model.solve(on.both, jax.random.key(seed)), on.both)
+
+
+def _fitted(
+    directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int
+) -> tuple[Params, int, int, float]:
+    """(params that know what the test allows, steps, epochs, seconds of an epoch)."""
+    if row.refit:
+        chosen = _fit(directory, row, on, f"{_stem(row)}-choice", first_seed, None)
+        name = f"{_stem(row)}-{seed}"
+        found = _fit(directory, row, on, name, seed, chosen.meta["epoch"])
+    else:
+        found = _fit(directory, row, on, f"{_stem(row)}-{seed}", seed, None)
+    trained = {**found.state.trained, "given": {}}
+    return row.model.knowing(trained, on.both), found.step, found.meta["epoch"], found.seconds
+
+
+class _Found(NamedTuple):
+    state: train.TrainState
+    meta: Mapping[str, Any]
+    step: int
+    seconds: float
+
+
+def _fit(directory: pathlib.Path, row: Row, on: bench.Bench, name: str, seed: int, num_epochs: int | None) -> _Found:
+    """A training of so many epochs on training and validation pairs; or on training pairs, the best by validation."""
+    fit = row.fit
+    if fit is None:
+        raise ValueError(f"Expected a fit of {row.name}.")
+    pairs = on.split.train if num_epochs is None else on.both
+    init_key, key = jax.random.split(jax.random.key(seed))
+    params = fit.start(pairs, init_key) if fit.start else jax.jit(row.model.init)(init_key)
+    given = row.model.knowing(params, pairs)["given"]
+    state = train.init_state(params, fit.optimizer, key)
+    logs = files.Log(directory / "logs" / f"{name}.jsonl"), files.Log(directory / "logs" / f"{name}.times.jsonl")
+    with (
+        checkpoint.Checkpoints(directory / "checkpoints" / name) as checkpoints,
+        display.progress(name, num_epochs or fit.num_epochs) as report,
+    ):
+        fitted = loop.fit(
+            _driver(fit.make, fit.draw),
+            state,
+            fit.examples(pairs),
+            name={"model": row.name, "seed": seed},
+            num_epochs=num_epochs or fit.num_epochs,
+            batch_size=fit.batch_size,
+            sampler=sampling.shuffled,
+            seed=seed,
+            checkpoints=checkpoints,
+            log=logs[0],
+            timings=logs[1],
+            given=given,
+            validate=None if num_epochs else lambda params: validation(row.model, params, on),
+            score=_chosen_by(on),
+            validate_every=fit.validate_every,
+            report=report,
+        )
+        seconds = _seconds_an_epoch(logs[1].path)
+        for log in logs:
+            log.close()
+        if num_epochs:
+            return _Found(fitted.state, {"epoch": num_epochs}, int(fitted.state.step), seconds)
+        best = checkpoints.restore_best(state)
+    if best is None:
+        raise InputError(f"Expected a scored checkpoint of {name} in {directory}, found none.")
+    return _Found(best.state, best.meta, best.step, seconds)
+
+
+@functools.lru_cache(maxsize=8)
+def _driver(make: Callable[[train.Devices], train.Step], draw: sampling.Draw) -> train.Trainer:
+    """Compiled once for all seeds of a row."""
+    return train.parallel(make, draw=draw)
+
+
+def validation(model: Model, params: Params, on: bench.Bench) -> dict[str, float]:
+    """The metrics of the bench at their first cutoffs, on the validation items."""
+    ranks = bench.measure(model, params, on.valid).ranks
+    return {
+        f"valid_{name}": float(METRICS[name](ranks, cutoffs[0], on.valid.num_ranked).mean())
+        for name, cutoffs in on.cutoffs.items()
+    }
+
+
+def _chosen_by(on: bench.Bench) -> str:
+    return f"valid_{next(iter(on.cutoffs))}"
+
+
+def _seconds_an_epoch(timings: pathlib.Path) -> float:
+    """The median over epochs, chunks of one epoch added up."""
+    by_epoch: dict[int, float] = {}
+    for line in timings.read_text().splitlines():
+        entry = json.loads(line)
+        by_epoch[entry["epoch"]] = by_epoch.get(entry["epoch"], 0) + entry["seconds"]
+    return float(np.median(list(by_epoch.values())))
+
+
+def _write_cell(path: pathlib.Path, cell: Cell) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}")
+    with open(part, "wb") as file:
+        np.savez_compressed(
+            file,
+            ranks=cell.measured.ranks,
+            lists=cell.measured.lists,
+            step=-1 if cell.step is None else cell.step,
+            epochs=cell.epochs,
+            seconds=cell.seconds,
+        )
+    part.rename(path)
+
+
+def read_cell(path: pathlib.Path) -> Cell:
+    """A measured cell.
+
+    Raises:
+        InputError: If the file is not one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as read:
+            step = int(read["step"])
+            measured = bench.Measured(read["ranks"], read["lists"])
+            return Cell(measured, None if step < 0 else step, int(read["epochs"]), float(read["seconds"]))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"Expected a measured cell, got {path}: {error}. Remove it to measure it anew.") from None
+
+
+def _in_short(row: Row, cells: Sequence[Cell], on: bench.Bench) -> str:
+    parts = []
+    for name, cutoffs in on.cutoffs.items():
+        values = [METRICS[name](cell.measured.ranks, cutoffs[0], on.test.num_ranked).mean() for cell in cells]
+        parts.append(f"{name}@{cutoffs[0]} {np.mean(values):.4f}")
+    return f"{row.name}: {', '.join(parts)} ({len(cells)} seeds, {cells[0].epochs} epochs, {cells[0].seconds:.2f} s)"

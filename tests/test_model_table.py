@@ -1,0 +1,173 @@
+"""A table of models from end to end on drawn data: what is kept, chosen, resumed and refused."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import optax
+import pytest
+
+from jaxrec import bench, model_table, objectives, provenance, results, splits, study, table_records, types
+from jaxrec.models import mf
+
+
+def interactions():
+    """Twenty users of two groups, each with ten of the twelve items of its group."""
+    rng = np.random.default_rng(0)
+    items = [12 * (user % 2) + rng.permutation(12)[:10] for user in range(20)]
+    return types.Interactions(
+        np.repeat(np.arange(20, dtype=np.int32), 10),
+        np.concatenate(items).astype(np.int32),
+        num_users=20,
+        num_items=24,
+        timestamps=np.arange(200, dtype=np.int64),
+    )
+
+
+SPLIT = splits.leave_one_out(interactions())
+DATA = study.Data(SPLIT, "drawn", "drawn data", "leave-one-out", provenance.fingerprint(SPLIT))
+ON = bench.leave_one_out(SPLIT, cutoffs=(2, 10, 400), list_length=2)
+
+
+def popularity():
+    """A model that solves: an item's count, whoever asks."""
+    counts = lambda pairs: np.bincount(pairs.items, minlength=24)[:, None].astype(np.float32)
+    score = lambda params, users, items: 0 * users + params["tables"]["item"][items, 0]
+    return types.Model(
+        init=lambda key: {"tables": {"item": np.zeros((24, 1), np.float32)}, "weights": {}, "given": {}},
+        score=score,
+        score_all=lambda params, users: 0 * users[:, None] + params["tables"]["item"].T,
+        solve=lambda pairs, key: {"tables": {"item": counts(pairs)}, "weights": {}, "given": {}},
+    )
+
+
+def rows(num_epochs=6):
+    model = mf.model(num_users=20, num_items=24, dimension=4, init_scale=0.1)
+    fit = model_table.by_steps(
+        model,
+        objectives.pairwise(model=model),
+        optax.adagrad(0.5),
+        num_epochs=num_epochs,
+        batch_size=32,
+        validate_every=2,
+    )
+    return [
+        model_table.Row("popularity", popularity(), "counts", seeds=1),
+        model_table.Row("MF", model, "BPR", fit),
+        model_table.Row("MF, no refit", model, "BPR", fit, refit=False),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    return path, model_table.run(path, rows(), ON, seeds=[3, 4])
+
+
+def epochs(path, name):
+    lines = [json.loads(line) for line in (path / "logs" / f"{name}.jsonl").read_text().splitlines()]
+    return [line["epoch"] for line in lines], {line["epoch"]: line.get("valid_ndcg") for line in lines}
+
+
+def test_a_row_without_chance_is_measured_once_and_the_others_for_each_seed(finished):
+    path, table = finished
+    assert {name: len(cells) for name, cells in table.items()} == {"popularity": 1, "MF": 2, "MF, no refit": 2}
+    names = {file.name for file in (path / "measured").iterdir()}
+    assert names == {"popularity-3.npz", "mf-3.npz", "mf-4.npz", "mf__no_refit-3.npz", "mf__no_refit-4.npz"}
+
+
+def test_validation_chooses_the_epochs_and_the_refit_takes_as_many_on_more_pairs(finished):
+    path, table = finished
+    trained, valid = epochs(path, "mf-choice")
+    assert trained == [1, 2, 3, 4, 5, 6]
+    best = max((2, 4, 6), key=lambda epoch: valid[epoch])
+    for cell, seed in zip(table["MF"], (3, 4), strict=True):
+        assert cell.epochs == best
+        assert epochs(path, f"mf-{seed}")[0] == list(range(1, best + 1))
+        assert cell.step == best * -(-len(ON.both) // 32)
+    per_seed = [epochs(path, f"mf__no_refit-{seed}")[1] for seed in (3, 4)]
+    assert [cell.epochs for cell in table["MF, no refit"]] == [
+        max((2, 4, 6), key=lambda epoch: valid[epoch]) for valid in per_seed
+    ]
+
+
+def test_the_groups_are_learned(finished):
+    """Popularity does not tell the groups apart; MF does."""
+    ndcg = {
+        name: np.mean([model_table.METRICS["ndcg"](cell.measured.ranks, 10, 24).mean() for cell in cells])
+        for name, cells in finished[1].items()
+    }
+    assert ndcg["MF"] > ndcg["popularity"] + 0.1
+
+
+def test_what_is_measured_is_not_done_again_and_a_lost_cell_is(finished, tmp_path):
+    path, table = finished
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.npz")}
+    (path / "measured" / "mf-4.npz").unlink()
+    again = model_table.run(path, rows(), ON, seeds=[3, 4])
+    after = {file: file.stat().st_mtime_ns for file in path.rglob("*.npz")}
+    assert {file.name for file in before if before[file] != after[file]} == {"mf-4.npz"}
+    np.testing.assert_array_equal(again["MF"][1].measured.ranks, table["MF"][1].measured.ranks)
+
+
+def test_the_models_of_a_table_can_be_loaded(finished):
+    path, table = finished
+    for row in rows():
+        params = model_table.trained(path, row, ON, 3, 3)
+        measured = bench.measure(row.model, params, ON.test)
+        np.testing.assert_array_equal(measured.ranks, table[row.name][0].measured.ranks)
+    with pytest.raises(types.InputError, match="checkpoints of MF, seed 9"):
+        model_table.trained(path, rows()[1], ON, 9, 3)
+
+
+def test_a_broken_cell_is_named(tmp_path):
+    (tmp_path / "mf-3.npz").write_bytes(b"PK no zip")
+    with pytest.raises(types.InputError, match=r"mf-3\.npz"):
+        model_table.read_cell(tmp_path / "mf-3.npz")
+
+
+def records(table):
+    return table_records.records_of(
+        table, rows(), DATA, ON, seeds=[3, 4], experiment="test", exposures=table_records.exposures(SPLIT.train)
+    )
+
+
+def test_records_say_what_was_measured_how(finished):
+    found = {(r.model, r.metric, r.k): r for r in records(finished[1])}
+    assert {k for _, metric, k in found if metric == "ndcg"} == {2, 10}, "400 is more than there are candidates"
+    one, several = found["popularity", "ndcg", 10], found["MF", "ndcg", 10]
+    assert (one.seeds, one.step) == ((3,), None)
+    assert (several.seeds, several.users) == ((3, 4), 20)
+    assert "on train and validation" in several.training
+    assert "on train and validation" not in found["MF, no refit", "ndcg", 10].training
+    assert 0 < found["MF", "coverage", 2].value <= 1
+    assert found["MF", "seconds", None].value > 0
+
+
+def test_the_page_sets_our_figures_beside_published_ones(finished):
+    page = table_records.beside(records(finished[1]), {"MF": {"ndcg@10": 0.5}, "popularity": {}})
+    of_mf = next(line for line in page.splitlines() if line.startswith("| MF |"))
+    ours = next(r for r in records(finished[1]) if (r.model, r.metric, r.k) == ("MF", "ndcg", 10))
+    assert results.cell_of(ours) in of_mf
+    assert f"0.500 | {ours.value - 0.5:+.3f}" in of_mf
+    assert "| popularity |" in page
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run_dir: pathlib.Path
+    rows: tuple[str, ...] = ("popularity",)
+    seed: int = 3
+    num_seeds: int = 1
+
+
+def test_a_run_can_take_more_rows_and_seeds_and_refuses_names_it_does_not_have(tmp_path, capsys):
+    first = Config(tmp_path / "run")
+    table_records.execute("test", first, DATA, ON, rows(2), published={"MF": {"ndcg@10": 0.5}})
+    assert "popularity" in capsys.readouterr().out
+    more = dataclasses.replace(first, rows=("popularity", "MF"), num_seeds=2)
+    table_records.execute("test", more, DATA, ON, rows(2))
+    assert "MF" in (tmp_path / "run" / "results.md").read_text()
+    with pytest.raises(types.InputError, match=r"--rows of popularity, MF, MF, no refit; got SLIM"):
+        table_records.execute("test", dataclasses.replace(first, rows=("SLIM",)), DATA, ON, rows(2))
