@@ -1,7 +1,7 @@
 """Losses of one example, from scores alone: pure mathematics, no parameters, no reduction over examples.
 
-`bpr` and `hinge` compare a positive with a negative score; `bce`, `mse` and `softmax` take a list of scores with its
-relevance, and a mask of the entries that count. The caller sums over the batch.
+`bpr` and `hinge` compare a positive with a negative score; `bce`, `mse`, `softmax` and `hardest` take a list of scores
+with its relevance, and a mask of the entries that count. The caller sums over the batch.
 """
 
 import jax
@@ -61,6 +61,22 @@ def softmax(scores: Array, relevant: Array, where: Array | None = None) -> Array
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = weights / jnp.where(total > 0, total, 1)
     return -jnp.sum(weights * jnp.where(kept, log_likelihood, 0), axis=-1)
+
+
+def hardest(scores: Array, relevant: Array, where: Array | None = None) -> Array:
+    """BPR of the relevant entries' mean score against the highest scored other: dynamic negative sampling.
+
+    Zhang, Chen, Wang and Yu, "Optimizing Top-N Collaborative Filtering via Dynamic Negative Item Sampling", SIGIR 2013.
+    With N uniform negatives it is their sampler of the N-th order: only the hardest has a gradient. Shapes as in `bce`;
+    a list without a relevant entry, or with nothing else, has loss 0.
+    """
+    kept = jnp.ones_like(scores, bool) if where is None else where.astype(bool)
+    is_pos, is_neg = kept & (relevant > 0), kept & (relevant <= 0)
+    num_pos = jnp.sum(is_pos, axis=-1)
+    pos = jnp.sum(jnp.where(is_pos, scores, 0), axis=-1) / jnp.maximum(num_pos, 1)
+    counts = (num_pos > 0) & jnp.any(is_neg, axis=-1)
+    neg = jnp.max(jnp.where(is_neg, scores, -jnp.inf), axis=-1)
+    return jnp.where(counts, bpr(pos, jnp.where(counts, neg, 0)), 0)
 
 
 def _kept(scores: Array, where: Array | None) -> Array:

@@ -3,12 +3,12 @@
 `pairwise` and `listwise` for implicit feedback, `rating` for ratings, `sequences.next_item` for item sequences.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
 from jaxrec import losses, perturbations, rows
-from jaxrec.types import Array, Model, Objective, Scalar
+from jaxrec.types import Array, Model, Objective, Params, Scalar
 
 
 def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr) -> Objective:
@@ -41,13 +41,14 @@ def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr
 
 def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce, l2: Scalar = 0.0) -> Objective:
     """Builds the objective of a positive among its negatives: pointwise with `losses.bce`, sampled softmax with
-    `losses.softmax`.
+    `losses.softmax`, the hardest negative with `losses.hardest`.
 
     Args:
         model: Whose scores are compared.
         loss: (scores [B, 1 + N], relevant [B, 1 + N]) -> [B]; the positive stands first.
-        l2: Times half the squared norms of the rows that an example reads, a negative as often as it is drawn; of
-            models whose scores depend on a user's and an item's row alone (`score_rows`). May be traced.
+        l2: Times half the squared norms of the rows of each (user, item) pair scored, so a user's 1 + N times for an
+            example, as where the pairs are examples of their own (Rendle et al., RecSys 2020); of models whose scores
+            depend on a user's and an item's row alone (`score_rows`). May be traced.
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)` on batches with `neg` [B] or [B, N] (`train.parallel`'s
@@ -62,23 +63,33 @@ def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce
 
     def objective(params, batch, key, reduce):
         del key, reduce  # as in `pairwise`
-        num = batch["users"].shape[0]
-        items = jnp.concatenate([batch["pos"][:, None], batch["neg"].reshape(num, -1)], axis=1)
-        if not decays:
-            scores, sizes = model.score(params, batch["users"][:, None], items), 0.0
-        elif model.score_rows is None:
+        if decays and model.score_rows is None:
             raise ValueError("Expected a model whose score depends on a user's and an item's row, with score_rows.")
-        else:
-            user, item = params["tables"]["user"][batch["users"]], params["tables"]["item"][items]
-            scores = model.score_rows(params, user[:, None], item)
-            sizes = rows.sums(jnp.square(user)) + jnp.sum(rows.sums(jnp.square(item)), axis=1)
-        relevant = jnp.broadcast_to(jnp.arange(items.shape[1]) == 0, scores.shape).astype(scores.dtype)
+        scores, sizes = (_scores if model.score_rows is None else _scores_and_sizes)(model, params, batch)
+        relevant = jnp.broadcast_to(jnp.arange(scores.shape[1]) == 0, scores.shape).astype(scores.dtype)
         counted = lambda values: jnp.sum(jnp.where(batch["where"], values, 0))
-        total = counted(loss(scores, relevant) + l2 / 2 * sizes)
+        total = counted(loss(scores, relevant) + (l2 / 2 * sizes if decays else 0))
         margin = counted(scores[:, 0] - jnp.mean(scores[:, 1:], axis=1))
         return total, {"loss": total, "margin": margin, "examples": jnp.sum(batch["where"])}
 
     return objective
+
+
+def _scores(model: Model, params: Params, batch: Mapping[str, Array]) -> tuple[Array, Array | float]:
+    """Scores [B, 1 + N] of the positive and the negatives, and nothing of their rows."""
+    neg = batch["neg"].reshape(len(batch["pos"]), -1)
+    items = jnp.concatenate([batch["pos"][:, None], neg], axis=1)
+    return model.score(params, batch["users"][:, None], items), 0.0
+
+
+def _scores_and_sizes(model: Model, params: Params, batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Scores [B, 1 + N], and the squared norms [B] of the rows of all their pairs."""
+    read = lambda name, column: rows.read(params["tables"][name], batch[column])
+    user, pos, neg = read("user", "users"), read("item", "pos"), read("item", "neg")
+    items = jnp.concatenate([pos[:, None], neg.reshape(len(pos), -1, pos.shape[-1])], axis=1)
+    scores = model.score_rows(params, user[:, None], items)
+    sizes = scores.shape[1] * rows.sums(jnp.square(user)) + jnp.sum(rows.sums(jnp.square(items)), axis=1)
+    return scores, sizes
 
 
 def rating(*, model: Model, l2: Scalar = 0.0) -> Objective:

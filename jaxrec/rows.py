@@ -196,13 +196,14 @@ def by_example(make: Callable[[Model], Objective], model: Model) -> ByExample:
     """The objective `make(model)` and its gradient by the rows that each example read, not yet added up.
 
     Args:
-        make: Builds the objective, which sees its model through `score_pairs` alone and is a sum over the examples of
-            its batch whose `where` is true, each adding a number of its own (a clean objective; the adversary of an
-            adversarial one needs the sums).
+        make: Builds the objective, which sees its model through `score_pairs` alone, or takes rows by `read` and scores
+            them by `score_rows`, and is a sum over the examples of its batch whose `where` is true, each adding a
+            number of its own (a clean objective; the adversary of an adversarial one needs the sums).
         model: With `reads` and `score_rows`.
 
     Returns:
-        `(params, batch, key, reduce) -> ((loss, metrics), {column: gradient [B, D]}, gradient of the weights)`.
+        `(params, batch, key, reduce) -> ((loss, metrics), {column: gradient [B, D], or [B, N, D] of a column [B, N]},
+        gradient of the weights)`.
 
     Raises:
         ValueError: If the model lacks `reads` or `score_rows`.
@@ -220,8 +221,8 @@ def by_example(make: Callable[[Model], Objective], model: Model) -> ByExample:
         def value(rows, weights):
             return of_rows({**params, "weights": weights}, {**batch, **rows}, key, reduce)
 
-        read = {column: _take(params["tables"][name], batch[column]) for name in reads for column in reads[name]}
-        result, (by_row, by_weight) = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)(read, params["weights"])
+        own = {column: _take(params["tables"][name], batch[column]) for name in reads for column in reads[name]}
+        result, (by_row, by_weight) = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)(own, params["weights"])
         return result, by_row, by_weight
 
     return differentiate
@@ -302,6 +303,11 @@ def _split(batch: Mapping[str, Array], size: int) -> dict[str, Array]:
         return jnp.pad(x, ((0, fill), *((0, 0),) * (x.ndim - 1))).reshape(-1, size, *x.shape[1:])
 
     return {name: split(x) for name, x in batch.items()}
+
+
+def read(table: Array, column: Array) -> Array:
+    """The rows [..., D] of a batch's ids [...]; a column that `by_example` has read holds the rows themselves."""
+    return column if jnp.issubdtype(column.dtype, jnp.floating) else _take(table, column)
 
 
 def _take(table: Array, ids: Array) -> Array:

@@ -11,7 +11,7 @@ import pytest
 
 from jaxrec import losses
 
-LISTWISE = [losses.bce, losses.mse, losses.softmax]
+LISTWISE = [losses.bce, losses.mse, losses.softmax, losses.hardest]
 PAIRWISE = [losses.bpr, losses.hinge]
 
 
@@ -37,10 +37,16 @@ def test_formulas():
     assert float(losses.softmax(scores, relevant)) == pytest.approx(-math.log(math.exp(1) / total), rel=1e-6)
 
 
+def hardest(scores, relevant):
+    pos, neg = scores[relevant > 0], scores[relevant == 0]
+    return np.log1p(np.exp(neg.max() - pos.mean())) if len(pos) and len(neg) else 0.0
+
+
 REFERENCE = {
     losses.bce: lambda s, r: -(r * -np.logaddexp(0, -s) + (1 - r) * -np.logaddexp(0, s)).sum(),
     losses.mse: lambda s, r: ((s - r) ** 2).sum(),
     losses.softmax: lambda s, r: -(r / r.sum() * (s - np.log(np.exp(s).sum()))).sum() if r.sum() else 0.0,
+    losses.hardest: hardest,
 }
 
 
@@ -77,6 +83,13 @@ def test_what_a_masked_entry_holds_changes_neither_the_loss_nor_its_gradient(los
     expected, expected_grad = with_gradient(loss)(jnp.array([0.3, 0.8]), jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(grad, [*expected_grad, 0], rtol=1e-6)
+
+
+def test_only_the_highest_negative_and_the_positive_have_a_gradient():
+    value, grad = with_gradient(losses.hardest)(jnp.array([0.5, -1.0, 2.0, 0.3]), jnp.array([1.0, 0.0, 0.0, 0.0]))
+    assert float(value) == pytest.approx(math.log1p(math.exp(2 - 0.5)), rel=1e-6)
+    slope = 1 / (1 + math.exp(-(2 - 0.5)))
+    np.testing.assert_allclose(grad, [-slope, 0, slope, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("where", [[True, True, False], [False, False, False]])

@@ -57,8 +57,50 @@ def test_rows_that_the_batch_does_not_touch_have_gradient_zero():
         assert (jnp.abs(grads["tables"][name][~absent]).max(axis=1) > 0).all()
 
 
-RATED = {**toys.BATCH, "ratings": jnp.array([5.0, 3.0, 1.0, 4.0, 2.0, 5.0])}
+LISTED = {**toys.BATCH, "neg": jnp.array([[3, 1], [1, 2], [2, 2], [0, 5], [2, 4], [4, 0]])}
 BIASED = biased_mf.model(num_users=4, num_items=6, dimension=2, mean=3.5)
+
+
+def test_the_listwise_objective_is_the_sum_of_the_losses_and_of_the_rows_of_all_pairs():
+    objective = objectives.listwise(model=BIASED, l2=0.3)
+    total, metrics = jax.jit(lambda params: objective(params, LISTED, KEY, alone))(toys.params())
+    tables = jax.tree.map(lambda table: np.asarray(table, float), toys.params()["tables"])
+    expected = margin = 0.0
+    for example in range(5):  # the sixth does not count
+        items = [int(LISTED["pos"][example]), *LISTED["neg"][example].tolist()]
+        p, scores = tables["user"][int(LISTED["users"][example])], []
+        for place, q in enumerate(tables["item"][items]):
+            scores.append(3.5 + p[2] + q[2] + p[0] * q[0] + p[1] * q[1])
+            expected += math.log1p(math.exp(-scores[-1] if place == 0 else scores[-1])) + 0.15 * (p @ p + q @ q)
+        margin += scores[0] - (scores[1] + scores[2]) / 2
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+    assert float(metrics["loss"]) == float(total)
+    assert float(metrics["margin"]) == pytest.approx(margin, rel=1e-5)
+    assert int(metrics["examples"]) == 5
+
+
+@pytest.mark.parametrize("neg", [LISTED["neg"], LISTED["neg"][:, 0]], ids=["two negatives", "one"])
+def test_listwise_scores_by_rows_are_those_by_ids_and_so_is_the_gradient(neg):
+    by_ids = dataclasses.replace(BIASED, score_rows=None)
+
+    def evaluate(model):
+        objective = objectives.listwise(model=model, loss=losses.softmax)
+        loss = lambda tables: objective({**toys.params(), "tables": tables}, {**LISTED, "neg": neg}, KEY, alone)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(toys.params()["tables"])
+
+    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, evaluate(BIASED), evaluate(by_ids))
+
+
+def test_listwise_refuses_a_wrong_l2_and_l2_of_more_than_two_rows():
+    with pytest.raises(ValueError, match="l2=-1"):
+        objectives.listwise(model=BIASED, l2=-1.0)
+    graph = dataclasses.replace(BIASED, score_rows=None)
+    with pytest.raises(ValueError, match="score_rows"):
+        objectives.listwise(model=graph, l2=0.1)(toys.params(), LISTED, KEY, alone)
+
+
+RATED = {**toys.BATCH, "ratings": jnp.array([5.0, 3.0, 1.0, 4.0, 2.0, 5.0])}
 
 
 def rated(l2):

@@ -12,7 +12,7 @@ import pytest
 from jaxrec import objectives, rows, surfaces, train
 from jaxrec.attacks import fgsm
 from jaxrec.defences import apr
-from jaxrec.models import mf
+from jaxrec.models import biased_mf, mf
 from jaxrec.types import Model
 
 EPSILON, ADV_WEIGHT = 0.5, 0.7
@@ -194,6 +194,27 @@ def test_a_direct_step_is_the_general_step():
         state, metrics = direct(state, {}, make_batch(seed), jax.random.key(0))
         other, expected = general(other, {}, make_batch(seed), jax.random.key(0))
         assert_close((state.trained, state.opt_state, metrics), (other.trained, other.opt_state, expected))
+
+
+def test_steps_of_several_negatives_by_rows_are_the_dense_step():
+    """Direct, and on the touched rows of tables large enough to be compacted."""
+    model = biased_mf.model(num_users=60, num_items=70, dimension=3, init_scale=1.0)
+    make = lambda model: objectives.listwise(model=model, l2=0.1)
+    optimizer, params = optax.sgd(0.1), model.init(jax.random.key(0))
+    neg = (
+        jnp.asarray(np.random.default_rng(0).integers(0, 70, (10, 3)), jnp.int32).at[0, :2].set(1)
+    )  # 1 is its positive
+    batch = {**make_batch(), "neg": neg}
+    steps = [
+        train.make_step(make(model), optimizer),
+        train.make_step(make(model), optimizer, reads=model.reads),
+        train.make_direct_step(make, model, optimizer),
+    ]
+    state = train.init_state(params, optimizer, jax.random.key(0))
+    dense, *others = (jax.jit(step)(state, {}, batch, jax.random.key(0)) for step in steps)
+    assert (dense[0].trained["tables"]["item"] != params["tables"]["item"]).any(axis=1).sum() > 20
+    for other in others:
+        assert_close((other[0].trained, other[1]), (dense[0].trained, dense[1]), 1e-5)
 
 
 @pytest.mark.parametrize(
