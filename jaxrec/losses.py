@@ -1,8 +1,10 @@
 """Losses of one example, from scores alone: pure mathematics, no parameters, no reduction over examples.
 
-`bpr` and `hinge` compare a positive with a negative score; `bce`, `mse`, `softmax` and `hardest` take a list of scores
-with its relevance, and a mask of the entries that count. The caller sums over the batch.
+`bpr` and `hinge` compare a positive with a negative score; the others take a list of scores with its relevance, and a
+mask of the entries that count. The caller sums over the batch.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,45 @@ def bce(scores: Array, relevant: Array, where: Array | None = None) -> Array:
     """
     scores = _kept(scores, where)
     return _sum(relevant * jax.nn.softplus(-scores) + (1 - relevant) * jax.nn.softplus(scores), where)
+
+
+def gbce(
+    *, num_items: int, num_negatives: int, calibration: float = 0.75
+) -> Callable[[Array, Array, Array | None], Array]:
+    """Builds the generalised binary cross-entropy, which undoes the overconfidence that sampled negatives cause.
+
+        -beta * log sigmoid(pos) - sum of log(1 - sigmoid(neg))
+        beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+    Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
+    Sampling", RecSys 2023, arXiv:2308.07192. Their power beta of the sigmoid is taken out of its logarithm as a
+    factor, so that nothing overflows; they divide by the length of the list, the caller does here.
+
+    Args:
+        num_items: I.
+        num_negatives: Negatives beside a positive; the sampling rate is num_negatives / (num_items - 1).
+        calibration: Their t: 0 is `bce`, 1 makes the scores estimates of the probability that they would be without
+            sampling.
+
+    Returns:
+        `(scores [..., N], relevant [..., N], where) -> [...]`, shapes as in `bce`.
+
+    Raises:
+        ValueError: Unless 1 <= num_negatives < num_items and 0 <= calibration <= 1.
+    """
+    if not 1 <= num_negatives < num_items:
+        raise ValueError(f"Expected 1 <= num_negatives < num_items, got {num_negatives} and {num_items}.")
+    if not 0 <= calibration <= 1:
+        raise ValueError(f"Expected calibration in [0, 1], got calibration={calibration}.")
+    rate = num_negatives / (num_items - 1)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+
+    def loss(scores, relevant, where=None):
+        scores = _kept(scores, where)
+        losses = beta * relevant * jax.nn.softplus(-scores) + (1 - relevant) * jax.nn.softplus(scores)
+        return _sum(losses, where)
+
+    return loss
 
 
 def mse(scores: Array, relevant: Array, where: Array | None = None) -> Array:

@@ -42,6 +42,33 @@ def hardest(scores, relevant):
     return np.log1p(np.exp(neg.max() - pos.mean())) if len(pos) and len(neg) else 0.0
 
 
+def test_the_calibrated_loss_is_that_of_its_paper():
+    """Four negatives of the ten other items, t = .75: beta = .4 * (.75 * (1 - 1 / .4) + 1 / .4) = .55."""
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))
+    scores, relevant = jnp.array([1.0, -2.0, 0.5, 9.0]), jnp.array([True, False, False, False])
+    where = jnp.array([True, True, True, False])
+    expected = -math.log(sigmoid(1) ** 0.55) - math.log(1 - sigmoid(-2)) - math.log(1 - sigmoid(0.5))
+    of = lambda calibration: losses.gbce(num_items=11, num_negatives=4, calibration=calibration)
+    assert float(of(0.75)(scores, relevant, where)) == pytest.approx(expected, rel=1e-6)
+    assert float(of(0)(scores, relevant, where)) == pytest.approx(float(losses.bce(scores, relevant, where)), rel=1e-6)
+    assert float(of(1)(scores[:1], relevant[:1])) == pytest.approx(-0.4 * math.log(sigmoid(1)), rel=1e-6)
+
+
+def test_the_calibrated_loss_is_finite_at_scores_of_any_size():
+    loss = losses.gbce(num_items=11, num_negatives=1)
+    scores, relevant = jnp.array([-1e4, 1e4]), jnp.array([1.0, 0.0])
+    value, grads = jax.value_and_grad(lambda scores: loss(scores, relevant))(scores)
+    assert float(value) == pytest.approx(1e4 * (0.1 * (0.75 * (1 - 10) + 10) + 1))
+    np.testing.assert_allclose(grads, [-0.1 * (0.75 * (1 - 10) + 10), 1], rtol=1e-6)
+
+
+def test_wrong_settings_of_the_calibrated_loss_are_refused():
+    with pytest.raises(ValueError, match="num_negatives < num_items"):
+        losses.gbce(num_items=4, num_negatives=4)
+    with pytest.raises(ValueError, match=r"calibration=1\.5"):
+        losses.gbce(num_items=4, num_negatives=2, calibration=1.5)
+
+
 REFERENCE = {
     losses.bce: lambda s, r: -(r * -np.logaddexp(0, -s) + (1 - r) * -np.logaddexp(0, s)).sum(),
     losses.mse: lambda s, r: ((s - r) ** 2).sum(),
