@@ -11,18 +11,26 @@ from jaxrec import losses, perturbations, rows
 from jaxrec.types import Array, Model, Objective, Params, Scalar
 
 
-def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr) -> Objective:
+def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr, l2: Scalar = 0.0) -> Objective:
     """Builds the objective of a positive against a negative item, such as BPR.
 
     Args:
         model: Whose scores are compared.
         loss: (scores of positives [B], scores of negatives [B]) -> [B].
+        l2: Times half the squared norms of an example's rows of the tables "user" and "item": of the embeddings as they
+            are trained, also where a score depends on more (graphs). May be traced. Not in steps by example, such as
+            `train.make_direct_step`, which see no tables.
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)`: the sum over the batch's examples whose `where` is true
         (He et al. train on the sum, so the learning rate's meaning depends on the batch size). The metrics are sums
         over the same examples: `loss`, `margin` (pos - neg) and `examples`.
+
+    Raises:
+        ValueError: If `l2` is negative or not finite; when it is used, if the model lacks one of the two tables.
     """
+    perturbations.check_epsilon(l2, "l2")
+    decays = not (isinstance(l2, int | float) and l2 == 0)
 
     def score_twice(params, users, pos, neg):
         return model.score(params, users, pos), model.score(params, users, neg)
@@ -32,11 +40,20 @@ def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr
     def objective(params, batch, key, reduce):
         del key, reduce  # deterministic; a sum over examples needs nothing from other devices
         pos, neg = score_pairs(params, batch["users"], batch["pos"], batch["neg"])
-        total = jnp.sum(jnp.where(batch["where"], loss(pos, neg), 0))
+        sizes = _sizes(params["tables"], batch) if decays else 0.0
+        total = jnp.sum(jnp.where(batch["where"], loss(pos, neg) + l2 / 2 * sizes, 0))
         margin = jnp.sum(jnp.where(batch["where"], pos - neg, 0))
         return total, {"loss": total, "margin": margin, "examples": jnp.sum(batch["where"])}
 
     return objective
+
+
+def _sizes(tables: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
+    """Squared norms of the rows of each example's user, positive and negative, added up, [B]."""
+    if not {"user", "item"} <= set(tables):
+        raise ValueError(f'Expected tables "user" and "item", got {sorted(tables)}.')
+    size = lambda name, column: rows.sums(jnp.square(tables[name][batch[column]]))
+    return size("user", "users") + size("item", "pos") + size("item", "neg")
 
 
 def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce, l2: Scalar = 0.0) -> Objective:
