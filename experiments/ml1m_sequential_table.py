@@ -50,27 +50,24 @@ PUBLISHED = {  # gSASRec's and generative-recommenders' READMEs
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import bench, study, table_records
+    from jaxrec import table_records
 
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, validate_every=1, max_length=20)
-    data = study.published_split("ml-1m-sequences", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
-    on = bench.leave_one_out(data.split, cutoffs=(10, 50, 100))
-    table_records.execute(
-        "ml1m_sequential_table", config, data, on, rows(config, data.split.train), published=PUBLISHED
-    )
+    data, on, made = parts(config)
+    table_records.execute("ml1m_sequential_table", config, data, on, made, published=PUBLISHED)
 
 
-def rows(config: Config, train):
-    """Every sequence model, its losses, and what needs no sequence."""
-    import functools
-
+def parts(config: Config):
+    """The data, the bench, and every sequence model, with its losses."""
     import optax
 
-    from jaxrec import losses, model_table, sequences
+    from jaxrec import bench, losses, model_table, sequences, study
     from jaxrec.models import sasrec
 
-    sizes = {"num_users": train.num_users, "num_items": train.num_items}
+    data = study.published_split("ml-1m-sequences", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
+    train = data.split.train
+    sizes = {"num_users": train.num_users, "num_items": train.num_items, "max_length": config.max_length}
     adam = optax.adam(config.learning_rate, b2=0.98)
 
     def next_item(name, model, loss, num_negatives, words):
@@ -87,11 +84,14 @@ def rows(config: Config, train):
         schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
         return model_table.Row(name, model, schedule, fit, refit=False)
 
-    ours = sasrec.model(**sizes, max_length=config.max_length)
-    return [
-        next_item("SASRec, BCE", ours, losses.bce, 1, "d 50, 1 negative"),
-        next_item("SASRec, sampled softmax", ours, losses.softmax, 128, "d 50, 128 negatives a history"),
+    calibrated = losses.gbce(num_items=train.num_items, num_negatives=256)
+    attention = sasrec.model(**sizes)
+    rows = [
+        next_item("SASRec, BCE", attention, losses.bce, 1, "d 50, 1 negative"),
+        next_item("SASRec, sampled softmax", attention, losses.softmax, 128, "d 50, 128 negatives a history"),
+        next_item("gSASRec", attention, calibrated, 256, "d 50, 256 negatives a history, t .75"),
     ]
+    return data, bench.leave_one_out(data.split, cutoffs=(10, 50, 100)), rows
 
 
 if __name__ == "__main__":

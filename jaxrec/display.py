@@ -63,7 +63,7 @@ def records_table(
     head = records[0]
     words, numbers, rows = look(records)
     made = rich.table.Table(
-        title=f"{head.model} on {head.dataset}",
+        title=f"{head.model if len({r.model for r in records}) == 1 else head.experiment} on {head.dataset}",
         caption=f"{head.protocol}; seeds {' '.join(map(str, head.seeds))}; 95 % intervals over "
         f"{'users' if len(head.seeds) == 1 else 'seeds'}; {head.device}; commit {head.commit}",
     )

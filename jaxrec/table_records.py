@@ -148,5 +148,5 @@ def execute(
             exposures={**exposures(data.split.train), **more_exposures},
         )
         write(path, found, published)
-        display.records_table(found, results.table)
+        display.records_table(found)
         display.say(f"Everything lies in {path}/: results.md, results.json, logs/, checkpoints/, measured/")
