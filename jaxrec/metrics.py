@@ -1,4 +1,4 @@
-"""Accuracy of rankings, user by user, in the definitions of trec_eval, and what lists expose.
+"""Accuracy of rankings, user by user, in the definitions of trec_eval (what lists expose: `exposure`).
 
 The names trec_eval uses stand in the docstrings (https://github.com/usnistgov/trec_eval).
 
@@ -14,7 +14,7 @@ cutoff when `rank <= k`. Values come back as float64 [U], for a paired test to u
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from jaxrec.types import InputError
 
@@ -128,28 +128,6 @@ def auc(ranks: Ranks, num_candidates: Int[np.ndarray, " U"]) -> Values:
     others = num_candidates - num_relevant
     others_above = np.nansum(ordered - np.arange(1, ordered.shape[1] + 1), axis=1)
     return np.where(others > 0, 1 - others_above / np.maximum(num_relevant * others, 1), 0.5)
-
-
-def coverage(lists: Integer[np.ndarray, "U K"], num_items: int) -> float:
-    """Share of the catalogue that stands in at least one list; -1 is an empty place."""
-    return len(np.unique(lists[lists >= 0])) / num_items
-
-
-def long_tail_share(lists: Integer[np.ndarray, "U K"], tail: Bool[np.ndarray, " I"]) -> Values:
-    """Share of each user's list that lies in the long tail; its mean is APLT.
-
-    Abdollahpouri, Burke, Mobasher, "Managing Popularity Bias in Recommender Systems with Personalized Re-ranking",
-    FLAIRS 2019, arXiv:1901.07555.
-
-    Args:
-        lists: Recommended items, -1 in an empty place.
-        tail: True for the items of the long tail.
-
-    Returns:
-        [U]; 0 for an empty list.
-    """
-    listed = lists >= 0
-    return (listed & tail[lists]).sum(axis=1) / np.maximum(listed.sum(axis=1), 1)
 
 
 def _sorted(ranks: Ranks) -> Float[np.ndarray, "U R"]:

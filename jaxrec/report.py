@@ -11,9 +11,9 @@ import numpy as np
 from jaxrec import (
     audit,
     exhibits,
+    exposure,
     files,
     gradient_masking,
-    metrics,
     page,
     provenance,
     records,
@@ -152,8 +152,8 @@ def page_of(
     tail = splits.tail_items(victim.split.train)
     lists = findings.clean.lists
     for metric, value in (
-        ("coverage", metrics.coverage(lists, len(tail))),
-        ("long_tail_share", float(np.mean(metrics.long_tail_share(lists, tail)))),
+        ("coverage", exposure.coverage(lists, len(tail))),
+        ("long_tail_share", float(np.mean(exposure.long_tail_share(lists, tail)))),
     ):
         clean.append({"metric": metric, "k": findings.k, "value": value, "interval": None})
     return {

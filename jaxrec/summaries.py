@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import metrics, statistics
+from jaxrec import exposure, metrics, statistics
 from jaxrec.records import Record
 from jaxrec.robustness import Measurement
 
@@ -61,8 +61,8 @@ def records_of(
                 mean, interval = _mean(values)
                 made.append(Record(**fields, metric=name, k=k, value=mean, interval=interval))
         num_items = len(tail)
-        shares = [np.mean(metrics.long_tail_share(measurement.lists, tail)) for measurement in condition]
-        covered = [metrics.coverage(measurement.lists, num_items) for measurement in condition]
+        shares = [np.mean(exposure.long_tail_share(measurement.lists, tail)) for measurement in condition]
+        covered = [exposure.coverage(measurement.lists, num_items) for measurement in condition]
         if len(condition) > 1:
             deviations = {name: per_user(condition, name, cutoffs[0]).mean(axis=1).std(ddof=1) for name in RANKED}
             for name, sd in deviations.items():

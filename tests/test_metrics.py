@@ -148,10 +148,3 @@ def test_wrong_cutoffs_and_users_without_relevant_items_are_refused(metric):
     with pytest.raises(ValueError, match="ranks >= 1"):
         metric(np.array([0]), 3, 10)
     assert metric(np.array([1]), 10, 10).shape == (1,)
-
-
-def test_coverage_and_long_tail_share_pass_over_empty_places():
-    lists = np.array([[0, 3, -1], [3, 4, 0], [-1, -1, -1]])
-    tail = np.array([False, False, True, True, True])
-    assert metrics.coverage(lists, 5) == pytest.approx(3 / 5)
-    np.testing.assert_allclose(metrics.long_tail_share(lists, tail), [1 / 2, 2 / 3, 0], rtol=1e-12)
