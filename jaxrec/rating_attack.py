@@ -164,18 +164,6 @@ def predictions(model: Model, params: Params, pairs: Interactions) -> np.ndarray
     return np.asarray(_score(model, params, pairs.users, pairs.items))
 
 
-def errors(predicted: np.ndarray, pairs: Interactions) -> dict[str, float]:
-    """RMSE and MAE of predictions [N] that are first cut to the ratings' scale, 1 to 5.
-
-    Raises:
-        ValueError: If there are no pairs, or they have no ratings.
-    """
-    if pairs.ratings is None or not len(pairs):
-        raise ValueError("Expected pairs with ratings, at least one, got none.")
-    difference = np.clip(predicted.astype(np.float64), 1, 5) - pairs.ratings
-    return {"rmse": float(np.sqrt(np.mean(difference**2))), "mae": float(np.mean(np.abs(difference)))}
-
-
 def fours(predicted: np.ndarray) -> np.ndarray:
     """bool [N], which predictions are shown as 4."""
     return (predicted >= FOUR[0]) & (predicted < FOUR[1])

@@ -17,6 +17,7 @@ from jaxrec import (
     objectives,
     provenance,
     rating_attack,
+    rating_metrics,
     records,
     results,
     run_directory,
@@ -113,7 +114,8 @@ def run(
             with display.counting(f"attacks, seed {seed}", rating_attack.num_curves(bench, epsilons)) as report:
                 curves = rating_attack.measure(bench, params, epsilons, key=attack_key, report=report)
             predicted = rating_attack.predictions(setting.model, params, bench.test)
-            errors, num_fours = rating_attack.errors(predicted, bench.test), int(rating_attack.fours(predicted).sum())
+            errors = rating_metrics.errors(predicted, _ratings(bench.test))
+            num_fours = int(rating_attack.fours(predicted).sum())
             one = Found(errors, num_fours, int(state.step), curves)
             file.parent.mkdir(exist_ok=True)
             files.write_json(file, {**one._asdict(), "curves": [curve._asdict() for curve in curves]})
@@ -180,7 +182,8 @@ def _choose(directory: run_directory.Run, setting: Setting, l2s: Sequence[float]
     for l2 in l2s:
 
         def validate(params):
-            errors = rating_attack.errors(rating_attack.predictions(setting.model, params, split.valid), split.valid)
+            predicted = rating_attack.predictions(setting.model, params, split.valid)
+            errors = rating_metrics.errors(predicted, _ratings(split.valid))
             return {f"valid_{name}": value for name, value in errors.items()} | {
                 "valid_r2": 1 - errors["rmse"] ** 2 / variance
             }

@@ -1,7 +1,5 @@
 """Laws of the attack on predicted 4s: what counts, where a level is crossed, and shared adversaries against private."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,15 +99,6 @@ def test_model_without_a_four_is_refused():
 def test_predictions_that_round_to_four_are_fours():
     predicted = np.float32([3.49, 3.5, 4.0, 4.49, 4.5, 1.0])
     np.testing.assert_array_equal(rating_attack.fours(predicted), [False, True, True, True, False, False])
-
-
-def test_errors_are_those_of_predictions_cut_to_the_scale():
-    pairs = make_test().take(np.arange(3))  # ratings 1, 5, 3
-    found = rating_attack.errors(np.float32([-7, 9, 4.5]), pairs)
-    assert found["rmse"] == pytest.approx(math.sqrt(1.5**2 / 3))
-    assert found["mae"] == pytest.approx(1.5 / 3)
-    with pytest.raises(ValueError, match="at least one"):
-        rating_attack.errors(np.zeros(0, np.float32), pairs.take(np.arange(0)))
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.5, 0.5), (0.8, 0.8), (0.1, 0.1)])
