@@ -4,10 +4,11 @@
 mask of the entries that count. The caller sums over the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrec.types import Array, Scalar
 
@@ -32,19 +33,50 @@ def hinge(pos: Array, neg: Array, margin: Scalar = 1.0) -> Array:
     return jnp.maximum(margin - (pos - neg), 0)
 
 
-def bce(scores: Array, relevant: Array, where: Array | None = None) -> Array:
+def bce(
+    scores: Array, relevant: Array, where: Array | None = None, *, class_weights: Array | np.ndarray | None = None
+) -> Array:
     """Binary cross-entropy of logits, summed over the list.
 
     Args:
         scores: [..., N], logits.
         relevant: [..., N], in [0, 1].
         where: [..., N], what counts; None for everything.
+        class_weights: [2], what an entry of relevance 0 and one of relevance 1 count, as `balanced_weights` gives them;
+            None for one each. `functools.partial(bce, class_weights=...)` is a loss for an objective.
 
     Returns:
         [...], sum of softplus(scores) - relevant * scores.
     """
     scores = _kept(scores, where)
-    return _sum(relevant * jax.nn.softplus(-scores) + (1 - relevant) * jax.nn.softplus(scores), where)
+    of_no, of_yes = (1 - relevant) * jax.nn.softplus(scores), relevant * jax.nn.softplus(-scores)
+    if class_weights is not None:
+        of_no, of_yes = class_weights[0] * of_no, class_weights[1] * of_yes
+    return _sum(of_yes + of_no, where)
+
+
+def balanced_weights(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Class weights that make up for imbalance: all classes count the same in all, and a mean entry counts 1.
+
+        number of entries / (number of classes that have any * entries of the class)
+
+    scikit-learn's `compute_class_weight("balanced")` (after King and Zeng, "Logistic Regression in Rare Events Data",
+    Political Analysis 2001), from counts instead of labels: nobody lists the U x I - N zeros of implicit feedback.
+
+    Args:
+        counts: Entries of each class, [C].
+
+    Returns:
+        float32 [C]; 0 for a class without entries, which is left out of the count of classes too.
+
+    Raises:
+        ValueError: If a count is negative, or all are 0.
+    """
+    counts = np.asarray(counts, np.float64)
+    if (counts < 0).any() or not counts.any():
+        raise ValueError(f"Expected counts >= 0, not all of them 0, got {counts.tolist()}.")
+    there = counts > 0
+    return np.where(there, counts.sum() / (there.sum() * np.where(there, counts, 1)), 0).astype(np.float32)
 
 
 def gbce(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 import pytest
+import sklearn.utils.class_weight
 
 from jaxrec import losses
 
@@ -154,3 +155,27 @@ def test_gradients_agree_with_finite_differences(loss):
     others = (relevant + 0.3,) if loss in PAIRWISE else (relevant, where)
     of_scores = jax.jit(lambda scores: loss(scores, *others))
     jax.test_util.check_grads(of_scores, (scores,), order=1, modes=["rev"], atol=2e-3, rtol=2e-3, eps=1e-2)
+
+
+def test_balanced_weights_are_scikit_learns_and_pass_over_absent_classes():
+    labels = np.array([0] * 7 + [1] * 2 + [2])
+    expected = sklearn.utils.class_weight.compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(losses.balanced_weights([7, 2, 1]), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.balanced_weights(np.array([6, 0, 2])), [8 / (2 * 6), 0, 8 / (2 * 2)], rtol=1e-6)
+    for counts in ([0, 0], [3, -1]):
+        with pytest.raises(ValueError, match="counts >= 0"):
+            losses.balanced_weights(counts)
+
+
+def test_class_weights_count_entries_as_often_as_they_say():
+    """With soft relevance too: an entry of 0.25 is a quarter of a yes."""
+    scores, relevant = jnp.array([1.0, -2.0, 0.5]), jnp.array([1.0, 0.0, 0.25])
+    weighted = functools.partial(losses.bce, class_weights=np.array([2.0, 3.0]))
+    repeated = 3 * losses.bce(scores[:1], relevant[:1]) + 2 * losses.bce(scores[1:2], relevant[1:2])
+    soft = 3 * 0.25 * math.log1p(math.exp(-0.5)) + 2 * 0.75 * math.log1p(math.exp(0.5))
+    value, gradient = with_gradient(weighted)(scores, relevant)
+    assert float(value) == pytest.approx(float(repeated) + soft, rel=1e-5)
+    assert float(gradient[0]) == pytest.approx(-3 * (1 - 1 / (1 + math.exp(-1))), rel=1e-5)
+    assert float(weighted(scores, relevant, jnp.array([False, True, False]))) == pytest.approx(
+        2 * math.log1p(math.exp(-2)), rel=1e-5
+    )
