@@ -146,8 +146,8 @@ class Model:
             the model has no such symmetry.
         solve: (training interactions, key) -> params, where the model is not trained by steps: closed forms, counts,
             alternating sweeps. On the host.
-        given: interactions that are known -> params["given"], what scores read of them: histories, a graph. Made anew
-            for each split: the test may know the validation items. On the host; None where nothing is given.
+        given: interactions that are known -> entries of params["given"], what scores read of them: histories, a graph.
+            Made anew for each split: the test may know the validation items. On the host; None where nothing is given.
         sequence: The parts of a model of item sequences.
     """
 
@@ -159,12 +159,15 @@ class Model:
     reads: Mapping[str, tuple[str, ...]] | None = None
     canonical: Callable[[Params], Params] | None = None
     solve: Callable[[Interactions, Key], Params] | None = None
-    given: Callable[[Interactions], PyTree] | None = None
+    given: Callable[[Interactions], dict[str, PyTree]] | None = None
     sequence: Sequence | None = None
 
     def knowing(self, params: Params, known: Interactions) -> Params:
-        """The parameters with what is given made from the interactions that are `known`."""
-        return params if self.given is None else {**params, "given": self.given(known)}
+        """The parameters with what is given made from the interactions that are `known`.
+
+        What else `solve` has put under "given", such as who is whose neighbour, stays.
+        """
+        return params if self.given is None else {**params, "given": {**params["given"], **self.given(known)}}
 
 
 class Oracle(NamedTuple):

@@ -88,8 +88,9 @@ def test_score_all_agrees_with_score(method):
     users = jnp.array([4, 0, 4], jnp.int32)
     everything = score_all(params, users)
     assert everything.shape == (3, 7)
-    np.testing.assert_allclose(score(params, users[:, None], ITEMS[None]), everything, rtol=1e-4, atol=1e-5)
-    assert np.std(everything) > 0.1
+    scale = np.abs(everything).max()  # a ridge that suits a thousand users makes scores of six users tiny
+    np.testing.assert_allclose(score(params, users[:, None], ITEMS[None]), everything, rtol=1e-4, atol=1e-5 * scale)
+    assert np.std(everything) > 0.02 * scale
 
 
 @every_model
