@@ -82,7 +82,7 @@ def parts(config: Config):
             examples=sequences.examples,
         )
         schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
-        return model_table.Row(name, model, schedule, fit, refit=False)
+        return model_table.Row(name, model, schedule, fit, epochs="best")
 
     calibrated = losses.gbce(num_items=train.num_items, num_negatives=256)
     attention = sasrec.model(**sizes)

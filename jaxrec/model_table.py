@@ -10,7 +10,7 @@ import pathlib
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -64,7 +64,10 @@ class Row(NamedTuple):
         training: The schedule in words, for the records.
         fit: How it is trained; None for a model that solves.
         seeds: How many of the table's seeds it takes: 1 for a model without chance. None for all.
-        refit: Whether it is trained again on training and validation pairs, for as many epochs as validation chose.
+        epochs: What decides how long it is trained. "refit": validation, for as many epochs again on training and
+            validation pairs; "best": validation, and that epoch's model is taken; "fixed": `Fit.num_epochs`, as
+            published, on training and validation pairs.
+        options: {in words: model}, models that solve, among which validation chooses; `model` is then one of them.
     """
 
     name: str
@@ -72,7 +75,8 @@ class Row(NamedTuple):
     training: str
     fit: Fit | None = None
     seeds: int | None = None
-    refit: bool = True
+    epochs: Literal["refit", "best", "fixed"] = "refit"
+    options: Mapping[str, Model] = {}
 
 
 class Cell(NamedTuple):
@@ -108,6 +112,21 @@ def by_steps(
     return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, start)
 
 
+def by_direct_steps(
+    model: Model,
+    make_objective: Callable[[Model], Objective],
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    batch_size: int,
+    validate_every: int = 10,
+    draw: sampling.Draw = sampling.negatives,
+) -> Fit:
+    """The same for plain SGD on a sum over examples (`train.make_direct_step`), where it is faster."""
+    make = lambda devices: train.make_direct_step(make_objective, model, optimizer, devices=devices)
+    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, lambda pairs: pairs, None)
+
+
 def run(
     directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, *, seeds: Sequence[int]
 ) -> dict[str, list[Cell]]:
@@ -115,7 +134,7 @@ def run(
     for folder in ("checkpoints", "logs", "measured"):
         (directory / folder).mkdir(exist_ok=True)
     table = {}
-    for row in rows:
+    for row in chosen(directory, rows, on, seeds[0]):
         table[row.name] = []
         for seed in seeds_of(row, seeds):
             path = directory / "measured" / f"{_stem(row)}-{seed}.npz"
@@ -126,19 +145,42 @@ def run(
     return table
 
 
+def chosen(directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, seed: int) -> list[Row]:
+    """The rows with the option that validation chose, once for a run; a choice that was made is read."""
+    return [_choose(directory, row, on, seed) if row.options else row for row in rows]
+
+
+def _choose(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int) -> Row:
+    """The row with the model that ranked the validation items best after it had solved the training pairs."""
+    path = directory / "measured" / f"{_stem(row)}-choice.json"
+    if not path.exists():
+        scores = {}
+        with display.counting(f"options of {row.name}", len(row.options)) as report:
+            for words, model in row.options.items():
+                params = _solved(row._replace(model=model), on.split.train, seed)
+                scores[words] = validation(model, params, on)[_chosen_by(on)]
+                report(words)
+        files.write_json(path, scores)
+    scores = json.loads(path.read_text())
+    if set(scores) != set(row.options):
+        raise InputError(f"Expected {path} to name {', '.join(row.options)}; got {', '.join(scores)}. Remove it.")
+    best = max(scores, key=scores.__getitem__)
+    return row._replace(model=row.options[best], training=f"{row.training}; {best}, chosen of {', '.join(scores)}")
+
+
 def seeds_of(row: Row, seeds: Sequence[int]) -> list[int]:
     """Those that a row takes."""
     return list(seeds[: row.seeds])
 
 
 def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Params:
-    """The parameters of a row of a run that measured it, knowing what the test lets it know.
+    """The parameters of a row (of `chosen`) of a run that measured it, knowing what the test lets it know.
 
     Raises:
         InputError: If its checkpoints are not there.
     """
     if row.fit is None:
-        return _solved(row, on, seed)
+        return _solved(row, on.both, seed)
     name = f"{_stem(row)}-{seed}"
     if not (directory / "checkpoints" / name).is_dir():
         raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
@@ -153,29 +195,31 @@ def _stem(row: Row) -> str:
 def _cell(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Cell:
     if row.fit is None:
         started = time.perf_counter()
-        params = jax.block_until_ready(_solved(row, on, seed))
+        params = jax.block_until_ready(_solved(row, on.both, seed))
         step, epochs, seconds = None, 0, time.perf_counter() - started
     else:
         params, step, epochs, seconds = _fitted(directory, row, on, seed, first_seed)
     return Cell(bench.measure(row.model, params, on.test), step, epochs, seconds)
 
 
-def _solved(row: Row, on: bench.Bench, seed: int) -> Params:
+def _solved(row: Row, known: Interactions, seed: int) -> Params:
     if row.model.solve is None:
         raise ValueError(f"Expected a model that solves, or a fit, for {row.name}.")
-    return row.model.knowing(row.model.solve(on.both, jax.random.key(seed)), on.both)
+    return row.model.knowing(row.model.solve(known, jax.random.key(seed)), known)
 
 
 def _fitted(
     directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int
 ) -> tuple[Params, int, int, float]:
     """(params that know what the test allows, steps, epochs, seconds of an epoch)."""
-    if row.refit:
-        chosen = _fit(directory, row, on, f"{_stem(row)}-choice", first_seed, None)
-        name = f"{_stem(row)}-{seed}"
-        found = _fit(directory, row, on, name, seed, chosen.meta["epoch"])
+    name = f"{_stem(row)}-{seed}"
+    if row.epochs == "best":
+        found = _fit(directory, row, on, name, seed, None)
     else:
-        found = _fit(directory, row, on, f"{_stem(row)}-{seed}", seed, None)
+        num_epochs = row.fit.num_epochs if row.fit else 0
+        if row.epochs == "refit":
+            num_epochs = _fit(directory, row, on, f"{_stem(row)}-choice", first_seed, None).meta["epoch"]
+        found = _fit(directory, row, on, name, seed, num_epochs)
     trained = {**found.state.trained, "given": {}}
     return row.model.knowing(trained, on.both), found.step, found.meta["epoch"], found.seconds
 

@@ -1,8 +1,8 @@
 """Who is nearest whom: the k most similar rows of each row of a sparse matrix, for models of neighbours. On the host.
 
 Settings as in Ferrari Dacrema, Cremonesi and Jannach, "Are We Really Making Much Progress?", RecSys 2019,
-arXiv:1907.06902, and its code: cosine with shrinkage, symmetric or not (Aiolli, "Efficient Top-N Recommendation for Very
-Large Scale Binary Rated Datasets", RecSys 2013), of interactions that are weighted or not.
+arXiv:1907.06902, and its code: cosine with shrinkage, symmetric or not (Aiolli, "Efficient Top-N Recommendation for
+Very Large Scale Binary Rated Datasets", RecSys 2013), of interactions that are weighted or not.
 """
 
 from typing import Literal, NamedTuple

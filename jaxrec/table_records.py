@@ -9,8 +9,8 @@ import numpy as np
 from jaxrec import (
     bench,
     display,
+    exposure,
     files,
-    metrics,
     model_table,
     provenance,
     records,
@@ -40,7 +40,7 @@ def records_of(
     """
     common: dict[str, Any] = {
         "experiment": experiment, "defence": None, "dataset": data.title, "split": data.split_title,
-        "protocol": on.protocol, "chosen_by": "validation", "device": provenance.device(),
+        "protocol": on.protocol, "device": provenance.device(),
         "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
         **dict.fromkeys(("attack", *records.ADVERSARY)),
     }  # fmt: skip
@@ -49,8 +49,10 @@ def records_of(
         cells = table[row.name]
         steps = [cell.step for cell in cells if cell.step is not None]
         epochs = f"; {round(np.mean([cell.epochs for cell in cells]))} epochs" if steps else ""
+        pairs = "" if row.epochs == "best" else "; on train and validation"
         fields = common | {
-            "model": row.name, "training": f"{row.training}{epochs}{'; on train and validation' if row.refit else ''}",
+            "model": row.name, "training": f"{row.training}{epochs}{pairs}",
+            "chosen_by": "published schedule" if row.epochs == "fixed" else "validation",
             "seeds": tuple(model_table.seeds_of(row, seeds)), "users": len(cells[0].measured.ranks),
             "step": round(float(np.mean(steps))) if steps else None,
         }  # fmt: skip
@@ -60,8 +62,8 @@ def records_of(
                     [model_table.METRICS[name](cell.measured.ranks, k, on.test.num_ranked) for cell in cells]
                 )
                 made.append(_record(values, metric=name, k=k, **fields))
-        for name, exposure in exposures.items():
-            values = np.array([[exposure(cell.measured.lists)] for cell in cells])
+        for name, of_lists in exposures.items():
+            values = np.array([[of_lists(cell.measured.lists)] for cell in cells])
             made.append(_record(values, metric=name, k=on.test.list_length, **fields))
         made.append(_record(np.array([[cell.seconds] for cell in cells]), metric="seconds", k=None, **fields))
     return made
@@ -79,8 +81,8 @@ def exposures(train: Interactions) -> dict[str, Callable[[np.ndarray], float]]:
     """What lists expose: the share of the catalogue, and of the long tail."""
     tail = splits.tail_items(train)
     return {
-        "coverage": lambda lists: metrics.coverage(lists, train.num_items),
-        "long_tail_share": lambda lists: float(metrics.long_tail_share(lists, tail).mean()),
+        "coverage": lambda lists: exposure.coverage(lists, train.num_items),
+        "long_tail_share": lambda lists: float(exposure.long_tail_share(lists, tail).mean()),
     }
 
 
@@ -140,7 +142,7 @@ def execute(
         table = model_table.run(path, wanted, on, seeds=seeds)
         found = records_of(
             table,
-            wanted,
+            model_table.chosen(path, wanted, on, seeds[0]),
             data,
             on,
             seeds=seeds,

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -27,7 +28,7 @@ def interactions():
 
 SPLIT = splits.leave_one_out(interactions())
 DATA = study.Data(SPLIT, "drawn", "drawn data", "leave-one-out", provenance.fingerprint(SPLIT))
-ON = bench.leave_one_out(SPLIT, cutoffs=(2, 10, 400), list_length=2)
+ON = bench.leave_one_out(SPLIT, cutoffs=(10, 2, 400), list_length=2)
 
 
 def popularity():
@@ -40,6 +41,11 @@ def popularity():
         score_all=lambda params, users: 0 * users[:, None] + params["tables"]["item"].T,
         solve=lambda pairs, key: {"tables": {"item": counts(pairs)}, "weights": {}, "given": {}},
     )
+
+
+def of_group(sign):
+    """Scores that are high for a user's own group of items, or low."""
+    return lambda params, users: jnp.float32(sign) * (users[:, None] % 2 == jnp.arange(24)[None] // 12)
 
 
 def rows(num_epochs=6):
@@ -55,7 +61,8 @@ def rows(num_epochs=6):
     return [
         model_table.Row("popularity", popularity(), "counts", seeds=1),
         model_table.Row("MF", model, "BPR", fit),
-        model_table.Row("MF, no refit", model, "BPR", fit, refit=False),
+        model_table.Row("MF, no refit", model, "BPR", fit, epochs="best"),
+        model_table.Row("MF, fixed", model, "BPR", fit, seeds=1, epochs="fixed"),
     ]
 
 
@@ -72,9 +79,17 @@ def epochs(path, name):
 
 def test_a_row_without_chance_is_measured_once_and_the_others_for_each_seed(finished):
     path, table = finished
-    assert {name: len(cells) for name, cells in table.items()} == {"popularity": 1, "MF": 2, "MF, no refit": 2}
+    assert {name: len(cells) for name, cells in table.items()} == {
+        "popularity": 1,
+        "MF": 2,
+        "MF, no refit": 2,
+        "MF, fixed": 1,
+    }
     names = {file.name for file in (path / "measured").iterdir()}
-    assert names == {"popularity-3.npz", "mf-3.npz", "mf-4.npz", "mf__no_refit-3.npz", "mf__no_refit-4.npz"}
+    mine = {"popularity-3.npz", "mf-3.npz", "mf-4.npz", "mf__no_refit-3.npz", "mf__no_refit-4.npz", "mf__fixed-3.npz"}
+    assert names == mine
+    assert not (path / "checkpoints" / "mf__fixed-choice").exists()
+    assert table["MF, fixed"][0].epochs == 6
 
 
 def test_validation_chooses_the_epochs_and_the_refit_takes_as_many_on_more_pairs(finished):
@@ -90,6 +105,19 @@ def test_validation_chooses_the_epochs_and_the_refit_takes_as_many_on_more_pairs
     assert [cell.epochs for cell in table["MF, no refit"]] == [
         max((2, 4, 6), key=lambda epoch: valid[epoch]) for valid in per_seed
     ]
+
+
+def test_validation_chooses_among_options_and_the_choice_is_kept(tmp_path):
+    right, wrong = (dataclasses.replace(popularity(), score_all=of_group(sign)) for sign in (1, -1))
+    row = model_table.Row("popularity", wrong, "counts", seeds=1, options={"down": wrong, "up": right})
+    (tmp_path / "measured").mkdir()
+    for _ in range(2):
+        chosen = model_table.chosen(tmp_path, [row], ON, 3)[0]
+        assert chosen.model is right
+        assert chosen.training == "counts; up, chosen of down, up"
+    assert set(json.loads((tmp_path / "measured" / "popularity-choice.json").read_text())) == {"down", "up"}
+    with pytest.raises(types.InputError, match="name left"):
+        model_table.chosen(tmp_path, [row._replace(options={"left": right})], ON, 3)
 
 
 def test_the_groups_are_learned(finished):
@@ -169,5 +197,5 @@ def test_a_run_can_take_more_rows_and_seeds_and_refuses_names_it_does_not_have(t
     more = dataclasses.replace(first, rows=("popularity", "MF"), num_seeds=2)
     table_records.execute("test", more, DATA, ON, rows(2))
     assert "MF" in (tmp_path / "run" / "results.md").read_text()
-    with pytest.raises(types.InputError, match=r"--rows of popularity, MF, MF, no refit; got SLIM"):
+    with pytest.raises(types.InputError, match=r"--rows of popularity, MF, .*; got SLIM"):
         table_records.execute("test", dataclasses.replace(first, rows=("SLIM",)), DATA, ON, rows(2))
