@@ -60,7 +60,7 @@ def _given(known: Interactions) -> dict[str, profiles.Profiles]:
 
 
 def _weights(train: Interactions, l2: float) -> np.ndarray:
-    """[I, I]: row i for the score of item i. The inverse overwrites the Gram matrix: one array of that size is held."""
+    """[I, I]: row i for the score of item i. The inverse overwrites the Gram matrix, so as not to hold both."""
     pairs = profiles.matrix(train)
     gram = np.asfortranarray((pairs.T @ pairs).toarray())
     gram[np.diag_indices_from(gram)] += np.float32(l2)
