@@ -47,12 +47,12 @@ def weighted(pairs: scipy.sparse.csr_array, weighting: Weighting) -> scipy.spars
     """
     if weighting == "none":
         return pairs
-    rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
-    idf = np.maximum(np.log(pairs.shape[0] / (1 + np.bincount(pairs.indices, minlength=pairs.shape[1]))), 0)
+    lengths = np.diff(pairs.indptr)
+    idf = np.maximum(np.log(len(lengths) / (1 + np.bincount(pairs.indices))), 0)
     values = idf[pairs.indices]
     if weighting == "bm25":
-        lengths = np.diff(pairs.indptr)
-        values = values * 2.2 / (1 + 1.2 * (0.25 + 0.75 * lengths / max(lengths.mean(), 1e-9)))[rows]
+        by_length = 2.2 / (1 + 1.2 * (0.25 + 0.75 * lengths / max(lengths.mean(), 1e-9)))
+        values = values * np.repeat(by_length, lengths)
     return scipy.sparse.csr_array((values.astype(np.float32), pairs.indices, pairs.indptr), shape=pairs.shape)
 
 
@@ -74,7 +74,7 @@ def nearest(
         vectors: [rows, columns]; no [rows, rows] array is made, but one of [chunk_size, rows].
         num_neighbours: k, at most; less where there are fewer other rows.
     """
-    num = vectors.shape[0]
+    num = len(vectors.indptr) - 1
     k = max(min(num_neighbours, num - 1), 1)
     lengths = np.sqrt(vectors.multiply(vectors).sum(axis=1)).ravel()
     of_row, of_other = lengths ** (2 * asymmetry), lengths ** (2 - 2 * asymmetry)

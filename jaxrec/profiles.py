@@ -46,8 +46,8 @@ def prepare(known: Interactions) -> Profiles:
     """Lays the profiles out on the device."""
     pairs = matrix(known)
     longest = int(np.diff(pairs.indptr).max(initial=0))
-    layout = (pairs.indptr.astype(np.int32), pairs.indices.astype(np.int32))
-    return Profiles(*jax.device_put(layout), known.num_items, longest)
+    starts, items = jax.device_put((pairs.indptr.astype(np.int32), pairs.indices.astype(np.int32)))
+    return Profiles(starts, items, known.num_items, longest)
 
 
 def empty(num_users: int, num_items: int) -> Profiles:

@@ -65,8 +65,9 @@ def _weights(train: Interactions, l2: float) -> np.ndarray:
     gram = np.asfortranarray((pairs.T @ pairs).toarray())
     gram[np.diag_indices_from(gram)] += np.float32(l2)
     # LAPACK by name: scipy.linalg.inv does not use that the matrix is symmetric, and cho_solve copies it.
-    factor, failed = scipy.linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
-    inverse, failed_too = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    factorise, invert = scipy.linalg.get_lapack_funcs(("potrf", "potri"), (gram,))
+    factor, failed = factorise(gram, lower=1, overwrite_a=1)
+    inverse, failed_too = invert(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
         raise ValueError(f"Expected l2 large enough for float32, got l2={l2}: the matrix is not positive definite.")
     lower = np.tril(inverse, -1)

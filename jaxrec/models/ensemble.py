@@ -1,8 +1,8 @@
 """Score ensembles: several models as one, their scores brought to one scale for each user and added with weights.
 
-Of scores: the z-score, as in Burke, "Hybrid Recommender Systems: Survey and Experiments", User Modeling and User-Adapted
-Interaction 2002, https://doi.org/10.1023/A:1021240730564 (weighted hybrids). Of places in each model's ranking: the
-Borda count, and reciprocal rank fusion (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion Outperforms Condorcet and
+The weighted hybrid of Burke, "Hybrid Recommender Systems: Survey and Experiments", User Modeling and User-Adapted
+Interaction 2002, https://doi.org/10.1023/A:1021240730564, on z-scores, or on places in each model's ranking: the Borda
+count, and reciprocal rank fusion (Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion Outperforms Condorcet and
 Individual Rank Learning Methods", SIGIR 2009, https://doi.org/10.1145/1571941.1572114).
 """
 

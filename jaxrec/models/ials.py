@@ -1,8 +1,8 @@
 """iALS: matrix factorisation of all pairs, those nobody has seen with a small weight, by alternating least squares.
 
 Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008,
-https://doi.org/10.1109/ICDM.2008.22, with the settings of Rendle, Krichene, Zhang and Koren, "Revisiting the Performance
-of iALS on Item Recommendation Benchmarks", RecSys 2022, arXiv:2110.14037.
+https://doi.org/10.1109/ICDM.2008.22, as in Rendle, Krichene, Zhang and Koren, "Revisiting the Performance of iALS on
+Item Recommendation Benchmarks", RecSys 2022, arXiv:2110.14037.
 """
 
 import dataclasses
@@ -67,17 +67,17 @@ def model(
         raise ValueError(f"Expected l2_exponent >= 0 and finite, got l2_exponent={l2_exponent}.")
 
     def init(key: Key) -> Params:
-        keys = dict(zip(("user", "item"), jax.random.split(key), strict=True))
-        sizes = {"user": num_users, "item": num_items}
+        user_key, item_key = jax.random.split(key)
         scale = init_scale / dimension**0.5
-        tables = {name: scale * jax.random.normal(keys[name], (sizes[name], dimension)) for name in sizes}
-        return {"tables": tables, "weights": {}, "given": {}}
+        user = scale * jax.random.normal(user_key, (num_users, dimension))
+        item = scale * jax.random.normal(item_key, (num_items, dimension))
+        return {"tables": {"user": user, "item": item}, "weights": {}, "given": {}}
 
     def solve(train: Interactions, key: Key) -> Params:
-        params = init(key)
+        start = init(key)["tables"]
         weights = jnp.array([l2, unobserved_weight, l2_exponent])
-        tables = _sweeps(*params["tables"].values(), *plans(train), weights, num_epochs)
-        return {**params, "tables": dict(zip(("user", "item"), tables, strict=True))}
+        user, item = _sweeps(start["user"], start["item"], *plans(train), weights, num_epochs)
+        return {"tables": {"user": user, "item": item}, "weights": {}, "given": {}}
 
     return dataclasses.replace(embeddings, init=init, solve=solve)
 
@@ -101,13 +101,13 @@ class Plan(NamedTuple):
 def plans(train: Interactions) -> tuple[Plan, Plan]:
     """The plans for the sweep over users and for that over items."""
     pairs = profiles.matrix(train)
-    return _plan(pairs), _plan(pairs.T.tocsr())
+    return _plan(pairs, train.num_items), _plan(pairs.T.tocsr(), train.num_users)
 
 
-def _plan(pairs: scipy.sparse.csr_array) -> Plan:
+def _plan(pairs: scipy.sparse.csr_array, num_others: int) -> Plan:
     """Rows are dealt to chunks like cards, longest lists first, so that all chunks have about as many pieces."""
-    num_rows, num_others = pairs.shape
     counts = np.diff(pairs.indptr)
+    num_rows = len(counts)
     num_chunks = -(-num_rows // ROWS)
     chunk, place = np.empty((2, num_rows), np.int64)
     by_count = np.argsort(-counts, kind="stable")

@@ -42,7 +42,10 @@ def model(*, num_users: int, num_items: int, dimension: int = 64) -> Model:
         start = np.asarray(jax.random.normal(key, (min(num_users, num_items),)))
         left, singular, right = scipy.sparse.linalg.svds(profiles.matrix(train), k=dimension, v0=start)
         root = np.sqrt(np.maximum(singular, 0))
-        tables = {"user": jnp.asarray(left * root[None]), "item": jnp.asarray(right.T * root[None])}
+        tables = {
+            "user": jnp.asarray(np.asarray(left) * root[None]),
+            "item": jnp.asarray(np.asarray(right).T * root[None]),
+        }
         return {"tables": tables, "weights": {}, "given": {}}
 
     return dataclasses.replace(embeddings, solve=solve)
