@@ -58,6 +58,15 @@ def test_rows_that_the_batch_does_not_touch_have_gradient_zero():
 
 
 LISTED = {**toys.BATCH, "neg": jnp.array([[3, 1], [1, 2], [2, 2], [0, 5], [2, 4], [4, 0]])}
+def test_a_wrong_l2_and_a_model_without_the_two_tables_are_refused():
+    with pytest.raises(ValueError, match="l2=-1"):
+        objectives.pairwise(model=toys.MODEL, l2=-1.0)
+    model = dataclasses.replace(toys.MODEL, score_pairs=lambda params, users, pos, neg: (pos, neg))
+    with pytest.raises(ValueError, match=r"got \['item'\]"):
+        objectives.pairwise(model=model, l2=0.1)({"tables": {"item": jnp.ones((6, 2))}}, toys.BATCH, KEY, alone)
+
+
+RATED = {**toys.BATCH, "ratings": jnp.array([5.0, 3.0, 1.0, 4.0, 2.0, 5.0])}
 BIASED = biased_mf.model(num_users=4, num_items=6, dimension=2, mean=3.5)
 
 

@@ -4,11 +4,20 @@ import importlib
 import json
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import attack_throughput, evaluate_throughput, interactions, timing, train_throughput
+from benchmarks import (
+    attack_throughput,
+    evaluate_throughput,
+    interactions,
+    propagation_throughput,
+    timing,
+    train_throughput,
+)
 from jaxrec import command, types
+from jaxrec.models import lightgcn
 
 SHAPE = {"users": 12, "items": 9, "pairs": 40, "dimension": 4, "repeats": 1, "threads": (1,)}
 
@@ -169,6 +178,19 @@ def test_evaluate_throughput_runs(tmp_path):
     assert libraries_of(table) == {"jaxrec", "numpy"} | installed("torch", "implicit")
 
 
+def test_propagation_throughput_runs_and_its_matrix_is_what_ours_multiplies_by(tmp_path):
+    path = tmp_path / "propagation.json"
+    config = propagation_throughput.Config(**SHAPE, chunk_sizes=(5,), json=path)
+    propagation_throughput.main(config)
+    (table,) = tables_of(path)
+    assert libraries_of(table) == {"jaxrec", "scipy"} | installed("torch")
+    known = propagation_throughput.drawn(config)
+    assert {row["amount"] for row in table["rows"]} == {2 * len(set(zip(known.users, known.items, strict=True)))}
+    x = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
+    ours = lightgcn.propagate(lightgcn.graph(known, chunk_size=5), jnp.asarray(x))
+    np.testing.assert_allclose(ours, propagation_throughput.normalised(known) @ x, rtol=1e-4, atol=1e-6)
+
+
 def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(timing, "installed", lambda library: False)
     path = tmp_path / "attack.json"
@@ -181,7 +203,7 @@ def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch
     assert "Left out, because not installed: torch, foolbox (pip install 'jaxrec[bench]')" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput"])
+@pytest.mark.parametrize("name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation")])
 def test_a_size_of_zero_is_refused_in_one_line(name, capsys):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as refused:
