@@ -36,16 +36,16 @@ def histories(known: Interactions, *, max_length: int) -> np.ndarray:
     return table
 
 
-def examples(known: Interactions) -> Interactions:
-    """The newest interaction of each user who has at least two: an epoch of training on sequences.
+def examples(known: Interactions, *, at_least: int = 2) -> Interactions:
+    """The newest interaction of each user who has `at_least` so many: an epoch of training on users.
 
-    A user with fewer has nothing to predict from anything, and is left out.
+    With fewer than two there is nothing to predict the next item from; autoencoders take users with one.
     """
     order = _in_order(known)
     users = known.users[order]
     newest = np.append(users[1:] != users[:-1], True) if len(users) else np.ones(0, bool)
     counts = np.bincount(users, minlength=known.num_users)
-    return known.take(order[newest & (counts[users] >= 2)])
+    return known.take(order[newest & (counts[users] >= at_least)])
 
 
 def _in_order(known: Interactions) -> np.ndarray:

@@ -172,7 +172,8 @@ def parallel(
         num_devices: Of all processes together, when `jax.distributed` is initialised: then each process must call with
             the same batches, and takes its own part of them.
         draw: Draws the column `neg` of a batch: one negative for each example by default, N of them (neg [B, N]) by
-            `functools.partial(sampling.negatives, num=N)`.
+            `functools.partial(sampling.negatives, num=N)`. The column `step` is added too, the steps taken
+            before.
 
     Raises:
         InputError: If there are fewer devices.
@@ -242,7 +243,10 @@ def _scan(
     seen: sampling.Seen,
     batches: dict[str, Array],
 ) -> tuple[TrainState, Metrics]:
-    """Steps over batches [S, B]. A step's keys come from its number; all negatives are drawn before the scan."""
+    """Steps over batches [S, B]. A step's keys come from its number; all negatives are drawn before the scan.
+
+    Each example has the number of its step, for objectives that change in time.
+    """
     steps = state.step + jnp.arange(batches["users"].shape[0])
     keys = jax.vmap(lambda step: jax.random.split(jax.random.fold_in(state.key, step)))(steps)
     draw_of_step = lambda key, users: draw(key, users, seen, index=devices.index(), count=devices.count)
@@ -252,4 +256,5 @@ def _scan(
         batch, key = inputs
         return step(state, given, batch, key)
 
-    return jax.lax.scan(one, state, ({**batches, "neg": neg}, keys[:, 1]))
+    numbers = jnp.broadcast_to(steps[:, None], batches["users"].shape)
+    return jax.lax.scan(one, state, ({**batches, "neg": neg, "step": numbers}, keys[:, 1]))

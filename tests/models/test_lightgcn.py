@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from planted import two_groups
 
-from jaxrec import evaluate, loop, objectives, splits
+from jaxrec import evaluate, loop, objectives
 from jaxrec.models import lightgcn, mf
 from jaxrec.types import Interactions
 
@@ -103,11 +104,7 @@ def test_a_graph_without_an_edge_is_no_trouble():
 
 
 def test_it_learns_two_groups_where_popularity_is_chance():
-    """Users and items in two groups; each user has all but one item of the group, which is ranked against 21 others."""
-    users, items = np.divmod(np.arange(20 * 20, dtype=np.int32), 20)
-    inside = users % 2 == items % 2
-    everything = Interactions(users[inside], items[inside], num_users=20, num_items=20)
-    split = splits.leave_one_out(everything, seed=0)
+    split = two_groups()
     model = lightgcn.model(num_users=20, num_items=20, dimension=8, num_layers=2)
     params = loop.fit_in_memory(
         dataclasses.replace(model, init=lambda key: model.knowing(model.init(key), split.train)),
