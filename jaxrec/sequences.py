@@ -5,6 +5,7 @@ epoch goes over `examples`, and the history of each is read from what is given t
 travels. Score and loss are written for one history and vmapped.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import losses
-from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Sequence
+from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, PyTree, Sequence
 
 EMPTY = -1
 
@@ -87,7 +88,9 @@ def model(*, init: Callable[[Key], Params], sequence: Sequence, num_items: int, 
 Loss = Callable[[Array, Array, Array], Array]  # (scores [..., N], relevant, where) -> [...]
 
 
-def next_item(*, model: Model, num_items: int, num_negatives: int = 1, loss: Loss = losses.bce) -> Objective:
+def next_item(
+    *, model: Model, num_items: int, num_negatives: int = 1, loss: Loss = losses.bce, piece_size: int | None = None
+) -> Objective:
     """Builds the objective of every item of a history after those before it, against sampled items.
 
     Args:
@@ -98,6 +101,8 @@ def next_item(*, model: Model, num_items: int, num_negatives: int = 1, loss: Los
             item to be predicted does not count; one that the user has elsewhere does, as in gSASRec.
         loss: (scores [..., 1 + N], relevant, where) -> [...], such as `losses.bce` or `losses.softmax`; the relevant
             item stands first.
+        piece_size: Users whose loss and gradient are taken at a time, cut to the length of the longest history among
+            them (`in_pieces`): the form for a CPU. None for the whole batch at once, the form for a GPU.
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)` on batches of users (`examples`): the sum over all places
@@ -105,37 +110,110 @@ def next_item(*, model: Model, num_items: int, num_negatives: int = 1, loss: Los
         (negatives, dropout) depends on the step and the user, so not on the number of devices.
 
     Raises:
-        ValueError: If `num_negatives < 1` or the model has no states of places.
+        ValueError: If `num_negatives < 1`, `piece_size < 1`, or the model has no states of places.
     """
     if num_negatives < 1:
         raise ValueError(f"Expected num_negatives >= 1, got num_negatives={num_negatives}.")
+    if piece_size is not None and piece_size < 1:
+        raise ValueError(f"Expected piece_size >= 1, got piece_size={piece_size}.")
     if model.sequence is None or model.sequence.states is None:
         raise ValueError("Expected a model of item sequences that looks at no later item, with sequence.states.")
     embed, vectors, states_of = model.sequence.embed, model.sequence.vectors, model.sequence.states
 
-    def of_user(params, user, targets, key):
-        negative_key, dropout_key = jax.random.split(key)
-        before = jnp.concatenate([jnp.full(1, EMPTY), targets[:-1]])
-        states = states_of(params, user, embed(params, before), before != EMPTY, dropout_key)
-        negatives = jax.random.randint(negative_key, (num_negatives,), 0, num_items)
-        pos = jnp.sum(states * vectors(params, jnp.maximum(targets, 0)), axis=-1, keepdims=True)
-        scores = jnp.concatenate([pos, states @ vectors(params, negatives).T], axis=-1)
+    def of_user(params, rows, known):
+        pos, neg = rows["pos"], rows["neg"]
+        states = states_of(params, known["user"], rows["before"], known["before"] != EMPTY, known["key"])
+        scores = jnp.concatenate([jnp.sum(states * pos, axis=-1, keepdims=True), states @ neg.T], axis=-1)
         relevant = jnp.broadcast_to(jnp.arange(1 + num_negatives) == 0, scores.shape)
-        others = negatives[None] != targets[:, None]
+        others = known["neg"][None] != known["targets"][:, None]
         where = jnp.concatenate([jnp.ones_like(others[:, :1]), others], axis=-1)
-        counts = (before != EMPTY) & (targets != EMPTY)
-        return jnp.where(counts, loss(scores, relevant, where), 0).sum(), counts.sum()
+        return jnp.where(known["counts"], loss(scores, relevant, where), 0).sum()
 
     def objective(params, batch, key, reduce):
         del reduce  # a sum over users needs nothing from other devices
         users = batch["users"]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, users)
+        negative_keys, state_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        neg = jax.vmap(lambda key: jax.random.randint(key, (num_negatives,), 0, num_items))(negative_keys)
         targets = params["given"]["histories"][users]
-        totals, counts = jax.vmap(of_user, (None, 0, 0, 0))(params, users, targets, keys)
-        total = jnp.sum(jnp.where(batch["where"], totals, 0))
-        return total, {"loss": total, "examples": jnp.sum(jnp.where(batch["where"], counts, 0))}
+        before = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=EMPTY)
+        counts = (before != EMPTY) & (targets != EMPTY) & batch["where"][:, None]
+        rows = {"before": embed(params, before), "pos": vectors(params, jnp.maximum(targets, 0))}
+        rows["neg"] = vectors(params, neg)
+        known = {"user": users, "key": state_keys, "before": before, "targets": targets, "neg": neg, "counts": counts}
+        if piece_size is None:
+            total = jnp.sum(jax.vmap(of_user, (None, 0, 0))(params, rows, known))
+        else:
+            total = in_pieces(of_user, params, rows, known, size=piece_size)
+        return total, {"loss": total, "examples": jnp.sum(counts)}
 
     return objective
+
+
+_PLACES = ("before", "pos", "targets", "counts")  # what has an entry for each place of a history
+_LENGTHS = 3  # lengths that a piece may be cut to: each takes compiling, and a fourth saves a twentieth
+
+
+def in_pieces(of_user: Callable, params: Params, rows: PyTree, known: PyTree, *, size: int) -> Array:
+    """The sum of `of_user(params, rows, known) -> []` over users [B, ...], and its gradient, over pieces of the batch.
+
+    A piece's gradient is taken as soon as its value, so that what lies between stays in the processor's cache; users
+    are taken in the order of their lengths, and a piece's histories cut in front to one of three lengths. Result and
+    gradient are those of the batch at once up to rounding, in reverse mode and once: it has no second derivative.
+
+    Args:
+        of_user: Whose value does not change when empty places in front are cut off.
+        params: Differentiated: tables and weights.
+        rows: Differentiated; known: not. Trees of [B, ...]; those named in `_PLACES` are [B, L, ...].
+        size: Users a piece.
+    """
+    num, length = known["before"].shape
+    num_pieces = -(-num // size)
+    lengths = [-(-length * part // _LENGTHS) for part in range(1, _LENGTHS + 1)]
+    used = jnp.max(jnp.where(known["counts"], length - jnp.arange(length), 0), axis=1)
+    order = jnp.argsort(used) if size > 1 else jnp.arange(num)
+    order = jnp.concatenate([order, jnp.zeros(num_pieces * size - num, order.dtype)])
+    pieces = order.reshape(num_pieces, size)
+    filled = (jnp.arange(num_pieces * size) < num).reshape(num_pieces, size)
+    branch = jnp.searchsorted(jnp.array(lengths), jnp.max(jnp.where(filled, used[pieces], 0), axis=1))
+    trained, given = {name: params[name] for name in ("tables", "weights")}, params["given"]
+
+    def cut_to(length, tree):
+        return {name: x[:, -length:] if name in _PLACES else x for name, x in tree.items()}
+
+    def of_piece(length, trained, rows, known, filled):
+        values = jax.vmap(of_user, (None, 0, 0))(
+            {**trained, "given": given}, cut_to(length, rows), cut_to(length, known)
+        )
+        return jnp.sum(jnp.where(filled, values, 0))
+
+    def over_pieces(of_piece, start, trained, rows):
+        branches = [functools.partial(of_piece, length) for length in lengths]
+
+        def body(total, inputs):
+            ids, filled, branch = inputs
+            here = [jax.tree.map(lambda x: x[ids], tree) for tree in (rows, known)]
+            value, by_row = jax.lax.switch(branch, branches, trained, *here, filled)
+            return jax.tree.map(jnp.add, total, value), by_row
+
+        return jax.lax.scan(body, start, (pieces, filled, branch))
+
+    @jax.custom_vjp
+    def total(trained, rows):
+        return over_pieces(lambda *args: (of_piece(*args), ()), jnp.zeros(()), trained, rows)[0]
+
+    def forward(trained, rows):
+        def differentiate(*args):
+            value, (by_trained, by_row) = jax.value_and_grad(of_piece, argnums=(1, 2))(*args)
+            return (value, by_trained), by_row
+
+        start = jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained)
+        (value, by_trained), by_row = over_pieces(differentiate, start, trained, rows)
+        places = jnp.argsort(order[:num]) if size > 1 else jnp.arange(num)
+        return value, (by_trained, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[places], by_row))
+
+    total.defvjp(forward, lambda grads, cotangent: jax.tree.map(lambda x: cotangent * x, grads))
+    return total(trained, rows)
 
 
 def editable(

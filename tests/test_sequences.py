@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import losses, sequences, types
+from jaxrec import layers, losses, sequences, types
 
 USERS = np.array([1, 0, 1, 2, 1, 0, 1], np.int32)
 ITEMS = np.array([4, 2, 0, 3, 1, 5, 2], np.int32)
@@ -16,12 +16,12 @@ def known(timestamps=None):
     return types.Interactions(USERS, ITEMS, num_users=4, num_items=6, timestamps=times)
 
 
-def running_mean():
+def running_mean(dropout=0.0):
     """State: the mean of the rows so far; an item's vector is its row."""
 
     def states(params, user, rows, present, key):
-        del params, user, key
-        kept = jnp.where(present[:, None], rows, 0)
+        del params, user
+        kept = layers.dropout(key, jnp.where(present[:, None], rows, 0), dropout)
         return jnp.cumsum(kept, axis=0) / jnp.maximum(jnp.cumsum(present), 1)[:, None]
 
     parts = types.Sequence(
@@ -117,7 +117,30 @@ def test_softmax_over_sampled_items_is_a_loss_too():
     assert float(value(objective_of(loss=losses.softmax, num_negatives=4), [1])[0]) > 0
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_pieces_are_the_batch_at_once_and_so_are_their_gradients(size):
+    """Five users in pieces that do not divide them, one who does not count, under dropout."""
+    model = running_mean(dropout=0.5)
+    users, where = [1, 2, 0, 1, 3], [True, True, True, False, True]
+
+    def evaluate(piece_size):
+        objective = sequences.next_item(model=model, num_items=6, num_negatives=2, piece_size=piece_size)
+        loss = lambda tables: objective({**PARAMS, "tables": tables}, batch(users, where), jax.random.key(3), None)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(PARAMS["tables"])
+
+    for found, expected in zip(*map(jax.tree.leaves, (evaluate(size), evaluate(None))), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_value_in_pieces_needs_no_gradient():
+    assert value(objective_of(piece_size=2), [0, 1, 2])[0] == pytest.approx(
+        value(objective_of(), [0, 1, 2])[0], rel=1e-6
+    )
+
+
 def test_wrong_settings_are_refused():
+    with pytest.raises(ValueError, match="piece_size=0"):
+        objective_of(piece_size=0)
     with pytest.raises(ValueError, match="num_negatives=0"):
         objective_of(num_negatives=0)
     with pytest.raises(ValueError, match="item sequences"):

@@ -123,14 +123,16 @@ class _Encoder(nn.Module):
     def _attention(self, queries: Array, x: Array, where: Array, block: int) -> Array:
         """Queries [L, D] and what they look at [L, D] -> [L, D]."""
         length, dimension = x.shape
-        heads = (length, self.num_heads, dimension // self.num_heads)
+        size = dimension // self.num_heads
         query, key, value = (
-            self._dense(f"{name}_{block}", dimension)(source).reshape(heads)
+            self._dense(f"{name}_{block}", dimension)(source).reshape(length, self.num_heads, size).swapaxes(0, 1)
             for name, source in (("query", queries), ("key", x), ("value", x))
         )
-        weights = nn.dot_product_attention_weights(query, key, mask=where[None], force_fp32_for_softmax=True)
-        found = jnp.einsum("hqk,khd->qhd", self._drop(weights), value).reshape(length, dimension)
-        return self._dense(f"out_{block}", dimension)(found)
+        # Products, not einsum or `nn.dot_product_attention`, which has XLA transpose the weights, the largest array.
+        scores = jnp.matmul(query / size**0.5, key.swapaxes(1, 2)).astype(jnp.float32)
+        weights = nn.softmax(jnp.where(where[None], scores, -jnp.inf))
+        found = jnp.matmul(self._drop(weights).astype(self.dtype), value)
+        return self._dense(f"out_{block}", dimension)(found.swapaxes(0, 1).reshape(length, dimension))
 
     def _norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(_EPSILON, use_fast_variance=False, dtype=self.dtype, name=name)
