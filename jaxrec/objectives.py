@@ -80,9 +80,12 @@ def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce
 
     def objective(params, batch, key, reduce):
         del key, reduce  # as in `pairwise`
-        if decays and model.score_rows is None:
+        if model.score_rows is not None:
+            scores, sizes = _scores_and_sizes(model.score_rows, params, batch)
+        elif decays:
             raise ValueError("Expected a model whose score depends on a user's and an item's row, with score_rows.")
-        scores, sizes = (_scores if model.score_rows is None else _scores_and_sizes)(model, params, batch)
+        else:
+            scores, sizes = _scores(model, params, batch), 0
         relevant = jnp.broadcast_to(jnp.arange(scores.shape[1]) == 0, scores.shape).astype(scores.dtype)
         counted = lambda values: jnp.sum(jnp.where(batch["where"], values, 0))
         total = counted(loss(scores, relevant) + (l2 / 2 * sizes if decays else 0))
@@ -92,19 +95,20 @@ def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce
     return objective
 
 
-def _scores(model: Model, params: Params, batch: Mapping[str, Array]) -> tuple[Array, Array | float]:
-    """Scores [B, 1 + N] of the positive and the negatives, and nothing of their rows."""
+def _scores(model: Model, params: Params, batch: Mapping[str, Array]) -> Array:
+    """Scores [B, 1 + N] of the positive and the negatives."""
     neg = batch["neg"].reshape(len(batch["pos"]), -1)
-    items = jnp.concatenate([batch["pos"][:, None], neg], axis=1)
-    return model.score(params, batch["users"][:, None], items), 0.0
+    return model.score(params, batch["users"][:, None], jnp.concatenate([batch["pos"][:, None], neg], axis=1))
 
 
-def _scores_and_sizes(model: Model, params: Params, batch: Mapping[str, Array]) -> tuple[Array, Array]:
+def _scores_and_sizes(
+    score_rows: Callable[[Params, Array, Array], Array], params: Params, batch: Mapping[str, Array]
+) -> tuple[Array, Array]:
     """Scores [B, 1 + N], and the squared norms [B] of the rows of all their pairs."""
     read = lambda name, column: rows.read(params["tables"][name], batch[column])
     user, pos, neg = read("user", "users"), read("item", "pos"), read("item", "neg")
     items = jnp.concatenate([pos[:, None], neg.reshape(len(pos), -1, pos.shape[-1])], axis=1)
-    scores = model.score_rows(params, user[:, None], items)
+    scores = score_rows(params, user[:, None], items)
     sizes = scores.shape[1] * rows.sums(jnp.square(user)) + jnp.sum(rows.sums(jnp.square(items)), axis=1)
     return scores, sizes
 

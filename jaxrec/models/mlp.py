@@ -1,0 +1,92 @@
+"""A multi-layer perceptron on both embeddings, the other half of NeuMF.
+
+    score = bias + h . relu(W_L ... relu(W_1 [p; q] + b_1) ... + b_L)
+
+He, Liao, Zhang, Nie, Hu and Chua, "Neural Collaborative Filtering", WWW 2017, arXiv:1708.05031, eq. 10. The sigmoid is
+left to the loss. The first layer is two products, of p and of q, added: the same function, but a user's is computed
+once for all of its items.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrec.models import gmf, mf
+from jaxrec.types import Array, Key, Model, Params, PyTree
+
+
+class Tower(nn.Module):
+    """Two rows [..., W] -> relu layers of `widths`, [..., widths[-1]]; Glorot's uniform initialiser, zero biases."""
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, users: Array, items: Array) -> Array:
+        layer = lambda width, name, **kw: nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name, **kw)
+        hidden = layer(self.widths[0], "user", use_bias=False)(users) + layer(self.widths[0], "item")(items)
+        for number, width in enumerate(self.widths[1:], 1):
+            hidden = layer(width, f"layer_{number}")(nn.relu(hidden))
+        return nn.relu(hidden)
+
+
+def model(
+    *, num_users: int, num_items: int, dimension: int = 8, num_layers: int = 3, init_scale: float = 0.01
+) -> Model:
+    """Builds the model.
+
+    Args:
+        num_users, num_items, init_scale: As in `mf.model`.
+        dimension: Width of the last hidden layer, D (paper: 8 to 64 predictive factors).
+        num_layers: Hidden layers, each half as wide as the one before; an embedding is as wide as the first (paper: 3).
+
+    Returns:
+        A `Model` with tables "user" [U, W] and "item" [I, W], W = `width(dimension, num_layers)`, and weights "layers"
+        and "output" (kernel [D] and bias).
+
+    Raises:
+        ValueError: As in `mf.model`, and if `num_layers < 1`.
+    """
+    if num_layers < 1:
+        raise ValueError(f"Expected num_layers >= 1, got num_layers={num_layers}.")
+    own = width(dimension, num_layers)
+    embeddings = mf.model(num_users=num_users, num_items=num_items, dimension=own, init_scale=init_scale)
+    tower = Tower(widths(dimension, num_layers))
+
+    def init(key: Key) -> Params:
+        table_key, layer_key, output_key = jax.random.split(key, 3)
+        layers = tower.init(layer_key, jnp.zeros(own), jnp.zeros(own))["params"]
+        weights = {"layers": layers, "output": gmf.output_layer(output_key, dimension)}
+        return {**embeddings.init(table_key), "weights": weights}
+
+    def score_rows(params: Params, users: Array, items: Array) -> Array:
+        weights = params["weights"]
+        hidden: PyTree = tower.apply({"params": weights["layers"]}, users, items)
+        return weights["output"]["bias"] + hidden @ weights["output"]["kernel"]
+
+    return of_rows(embeddings, init, score_rows)
+
+
+def width(dimension: int, num_layers: int) -> int:
+    """Length of an embedding: that of the first hidden layer."""
+    return dimension * 2 ** (num_layers - 1)
+
+
+def widths(dimension: int, num_layers: int) -> tuple[int, ...]:
+    """Of the hidden layers, each half the one before, the last `dimension`."""
+    return tuple(width(dimension, number) for number in range(num_layers, 0, -1))
+
+
+def of_rows(embeddings: Model, init, score_rows) -> Model:
+    """The model with the tables of `embeddings` whose scores are `score_rows` of a user's and an item's row.
+
+    All items are scored for one user after another: their hidden layers [B, I, W] would not fit a cache.
+    """
+
+    def score(params: Params, users: Array, items: Array) -> Array:
+        return score_rows(params, params["tables"]["user"][users], params["tables"]["item"][items])
+
+    def score_all(params: Params, users: Array) -> Array:
+        tables = params["tables"]
+        return jax.lax.map(lambda user: score_rows(params, tables["user"][user][None], tables["item"]), users)
+
+    return Model(init=init, score=score, score_all=score_all, score_rows=score_rows, reads=embeddings.reads)
