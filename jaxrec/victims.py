@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import optax
 
 from jaxrec import audit, checkpoint, provenance, splits, surfaces, train
 from jaxrec.certificates import dot_product
-from jaxrec.datasets import indexing, interactions_file, locate, ml1m, movielens_sample, reading
+from jaxrec.datasets import indexing, interactions_file, locate, titles
 from jaxrec.models import biased_mf, mf
 from jaxrec.types import InputError, Interactions, Params, Split
 
@@ -77,7 +76,7 @@ def of_run(run_dir: Path, *, stage: str = "bpr", seed: int | None = None, data_d
     dataset = "the MovieLens SAMPLE, not MovieLens-1M" if located.is_sample else located.name
     notes = [f"Every figure is of {dataset}."] if located.is_sample or config.get("smoke") else []
     training = f"{stage.upper()} of {path}, seed {seed}, step {step}, chosen by validation"
-    names = audit.names(split.train, _titles(located))
+    names = audit.names(split.train, titles.find(located.name, located.path))
     victim = audit.Victim(model, params, split, BOTH, _factors_of_mf, names["users"], names["items"])
     about = {"model": f"MF {dimension}, {training}", "data set": dataset}
     defence = None if stage == "bpr" else stage.upper()
@@ -125,17 +124,6 @@ def _factors_of_mf(params: Params) -> dot_product.Factors:
 def _factors_of_biased_mf(params: Params) -> dot_product.Factors:
     user, item = params["tables"]["user"], params["tables"]["item"]
     return dot_product.Factors(user[:, :-1], item[:, :-1], item[:, -1])
-
-
-def _titles(located: locate.Located) -> Mapping[Any, str]:
-    """{id of the file: title}, where there are titles."""
-    if located.is_sample:
-        frame = movielens_sample.movies()
-    elif located.name == "ml-1m" and (located.path.suffix == ".zip" or reading.find(located.path.parent, "movies.dat")):
-        frame = ml1m.movies(located.path if located.path.suffix == ".zip" else located.path.parent)
-    else:
-        return {}
-    return {id: title for id, title in zip(frame["movie_id"].tolist(), frame["title"], strict=True) if title}
 
 
 def of_factors(

@@ -79,7 +79,7 @@ def movielens_1m(data_dir: str | os.PathLike[str] | None = None, *, seed: int = 
     """
     if data_dir is not None:
         return _in_given_folder(pathlib.Path(data_dir), seed)
-    cache = _cache() / "movielens-1m"
+    cache = cache_folder() / "movielens-1m"
     passed_over = []
     folder = os.environ.get("JAXREC_DATA")
     if folder and (found := _search(pathlib.Path(folder), seed, passed_over)):
@@ -112,7 +112,7 @@ def rated(
     """
     places = [
         (os.environ.get("JAXREC_DATA"), "found in $JAXREC_DATA"),
-        (_cache() / "movielens-1m", "found in the cache"),
+        (cache_folder() / "movielens-1m", "found in the cache"),
     ]
     if data_dir is not None:
         places = [(data_dir, "found in the given folder")]
@@ -196,7 +196,7 @@ def _ratings_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return [file for file in (*files, folder / "ml-1m.zip") if file is not None and file.is_file()]
 
 
-def _cache() -> pathlib.Path:
+def cache_folder() -> pathlib.Path:
     """Where downloads are kept."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxrec"
 
