@@ -95,8 +95,7 @@ def dpp(*, k: int, relevance_weight: Scalar, ridge: Scalar = 0.0) -> Rerank:
             free, left, factor = state
             gains = 2 * relevance_weight * relevance + jnp.log(left)  # NaN only where nothing is left
             place, found = _best(gains, free & (left > _SPENT))
-            kernel = (unit @ unit[place]).at[place].set(1 + ridge)
-            row = (kernel - factor[:, place] @ factor) / jnp.sqrt(left[place])
+            row = (unit @ unit[place] - factor[:, place] @ factor) / jnp.sqrt(left[place])  # its own entry is not used
             return (free.at[place].set(False), left - row**2, factor.at[step].set(row)), jnp.where(found, place, -1)
 
         num = relevance.shape[0]
@@ -136,7 +135,7 @@ def unit_range(scores: Float[Array, "... N"], where: Array) -> Float[Array, "...
     """
     low = jnp.min(scores, axis=-1, keepdims=True, where=where, initial=jnp.inf)
     high = jnp.max(scores, axis=-1, keepdims=True, where=where, initial=-jnp.inf)
-    return jnp.where(where & (high > low), (scores - low) / jnp.where(high > low, high - low, 1), 0)
+    return jnp.where(where, (scores - low) / jnp.where(high > low, high - low, 1), 0)
 
 
 def _unit(vectors: Array) -> Array:

@@ -119,7 +119,7 @@ def test_lists_of_users_are_those_of_one_after_another(name):
     candidates[1, 6:] = -1
     candidates[2] = -1
     relevance = rng.random((5, 9)).astype(np.float32)
-    made = RERANKERS[name](4)
+    made = RERANKERS[name](12)
     found = jax.jit(lambda *args: rerank.lists(made, *args))(candidates, relevance, vectors)
     for items, each, row in zip(candidates, relevance, np.asarray(found), strict=True):
         places = chosen_by(made, each, vectors[items], items >= 0)
