@@ -140,19 +140,21 @@ def fit_in_memory(
     batch_size: int = 512,
     optimizer: optax.GradientTransformation | None = None,
     seed: int = 0,
+    start: Params | None = None,
 ) -> Params:
     """Trains without a run directory, for notebooks and tests: shuffled batches, one device, nothing kept or logged.
 
     Args:
         optimizer: Adagrad with learning rate 0.05 and accumulators that start at 0.1 by default, as in He et al.
         seed: Decides the initial tables, the data's order and the negatives.
+        start: The params to go on from, the optimiser anew; by default the model's initial ones.
 
     Returns:
         The params after the last epoch.
     """
     optimizer = optimizer or optax.adagrad(0.05, initial_accumulator_value=0.1)
     init_key, key = jax.random.split(jax.random.key(seed))
-    params = model.init(init_key)
+    params = model.init(init_key) if start is None else start
     trainer = train.parallel(lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices))
     state, seen = train.init_state(params, optimizer, key), sampling.seen(data)
     data = sampling.with_unseen_items(data)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int, Num
 
+from jaxrec import perturbations
 from jaxrec.types import Array, Scalar
 
 Rerank = Callable[[Array, Array, Array | None], Array]
@@ -40,7 +41,7 @@ def mmr(*, k: int, trade_off: Scalar) -> Rerank:
     Raises:
         ValueError: If `k < 1` or `trade_off` is outside [0, 1].
     """
-    _check_length(k)
+    perturbations.check_count(k, "k")
     if not isinstance(trade_off, jax.Array) and not 0 <= trade_off <= 1:
         raise ValueError(f"Expected trade_off in [0, 1], got trade_off={trade_off}.")
 
@@ -83,10 +84,9 @@ def dpp(*, k: int, relevance_weight: Scalar, ridge: Scalar = 0.0) -> Rerank:
     Raises:
         ValueError: If `k < 1`, or a weight is negative.
     """
-    _check_length(k)
-    for name, value in (("relevance_weight", relevance_weight), ("ridge", ridge)):
-        if not isinstance(value, jax.Array) and not 0 <= value < float("inf"):
-            raise ValueError(f"Expected {name} >= 0 and finite, got {name}={value}.")
+    perturbations.check_count(k, "k")
+    perturbations.check_epsilon(relevance_weight, "relevance_weight")
+    perturbations.check_epsilon(ridge, "ridge")
 
     def rerank(relevance: Array, vectors: Array, where: Array | None = None) -> Array:
         unit = _unit(vectors)
@@ -152,8 +152,3 @@ def _best(gains: Array, free: Array) -> tuple[Array, Array]:
     """The place of the largest gain among those that are free, and whether there is one."""
     place = jnp.argmax(jnp.where(free, gains, -jnp.inf)).astype(jnp.int32)
     return place, free[place]
-
-
-def _check_length(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"Expected k >= 1, got k={k}.")
