@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich.console
 import rich.progress
@@ -218,6 +218,52 @@ def shares(path: pathlib.Path, records: Sequence[Record], *, metric: str) -> Non
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(attacks), fontsize=8)
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
+    _save(path, figure)
+
+
+class Point(NamedTuple):
+    """A point of `points`: its values on the x axes, on the y axis, and whether it is filled."""
+
+    x: tuple[float, ...]
+    y: float
+    filled: bool
+
+
+def points(path: pathlib.Path, series: Mapping[str, Sequence[Point]], *, x: Sequence[str], y: str, title: str) -> None:
+    """Draws points as a PNG, each series joined in its order: a panel for each x axis.
+
+    Args:
+        series: {"GROUP, REST": its points}: a colour for each group, a marker for each rest.
+        x, y: What stands at the axes.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    groups = list(dict.fromkeys(name.partition(", ")[0] for name in series))
+    rests = list(dict.fromkeys(name.partition(", ")[2] for name in series))
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
+    markers, styles = ("*", "o", "s", "^", "D"), ("", "-", "--", ":", "-.")
+    figure, axes = plt.subplots(1, len(x), figsize=(5.4 * len(x), 4.4), sharey=True, squeeze=False)
+    for place, (axis, label) in enumerate(zip(axes[0], x, strict=True)):
+        for name, its_points in series.items():
+            group, _, rest = name.partition(", ")
+            colour = colours[groups.index(group) % len(colours)]
+            kind = rests.index(rest)
+            marker, size = markers[kind % len(markers)], 11 if kind == 0 else 5
+            xs, ys = [point.x[place] for point in its_points], [point.y for point in its_points]
+            axis.plot(xs, ys, linestyle=styles[kind % len(styles)], color=colour, linewidth=0.8)
+            for point in its_points:
+                fill = colour if point.filled else "white"
+                axis.plot(point.x[place], point.y, marker, color=colour, markerfacecolor=fill, markersize=size)
+            axis.plot([], [], marker, color=colour, label=name)
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel(y)
+    axes[0][0].legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
     _save(path, figure)
 
 

@@ -102,5 +102,5 @@ def _chances(scores: Array, temperature: float) -> Array:
 
 def _dissimilarity(chances: Array, unit: Array, candidates: Array) -> Array:
     """[B], the mean of 1 - cosine of two draws, where an item drawn twice (or listed twice) is like itself."""
-    like = jnp.where(candidates[:, None] == candidates, 1, unit @ unit.T)
+    like = jnp.where(candidates[:, None] == candidates[None], 1, unit @ unit.T)
     return 1 - jnp.sum((chances @ like) * chances, axis=1)

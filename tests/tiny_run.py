@@ -36,6 +36,7 @@ def write(folder: pathlib.Path, *, seeds=(0, 1)) -> tuple[pathlib.Path, pathlib.
     write_data(data)
     fingerprint = provenance.fingerprint(locate.movielens_1m(data, seed=seeds[0]).split)
     config = {"seed": seeds[0], "num_seeds": len(seeds), "dimension": DIMENSION, "learning_rate": RATE}
+    config |= {"epsilon": 0.5, "adv_weight": 0.1}
     (run / "config.json").write_text(json.dumps({"config": config, "data": fingerprint}))
     (run / "results.json").write_text("[]")
     optimizer = optax.adagrad(RATE, initial_accumulator_value=0.1)

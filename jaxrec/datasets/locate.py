@@ -12,6 +12,7 @@ import pathlib
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from jaxrec import splits
 from jaxrec.datasets import download, leave_one_out, ml1m, ml100k, movielens_sample, reading
@@ -222,3 +223,50 @@ def _located(found: _Found, source: str, passed_over: list[str]) -> Located:
         is_sample=found.name == SAMPLE,
         passed_over=tuple(passed_over),
     )
+
+
+def movies(located: Located) -> pd.DataFrame:
+    """Title and genres of every item of `movielens_1m`, in the order of the items: columns movie_id, title, genres.
+
+    For the published leave-one-out files, whose items have numbers of their own, `item_ids.csv` (item,movie_id) beside
+    them says which movies they are, and movies.dat lies in the same folder or in movielens-1m/ or ml-1m/ next to it.
+
+    Returns:
+        The movies; '' for an item without a title, or without genres.
+
+    Raises:
+        InputError: If one of these files is not there or is malformed, or an item has no number of a movie.
+    """
+    train = located.split.train
+    ids = np.arange(train.num_items) if train.item_ids is None else np.asarray(train.item_ids)
+    if located.is_sample:
+        frame = movielens_sample.movies()
+    elif located.path.is_dir():
+        ids = _movie_ids(located.path, ids)
+        frame = ml1m.movies(_movies_folder(located.path))
+    else:
+        frame = ml1m.movies(located.path if located.path.suffix == ".zip" else located.path.parent)
+    found = frame.set_index("movie_id").reindex(ids).fillna("")
+    return found.replace({"genres": {"(no genres listed)": ""}}).reset_index()
+
+
+def _movie_ids(folder: pathlib.Path, items: np.ndarray) -> np.ndarray:
+    """The MovieIDs of the leave-one-out files' items."""
+    file = reading.need(folder, "item_ids.csv")
+    text = reading.open_text(file, b",")
+    columns = reading.table(text, reading.header(text), after_header=True)
+    if list(columns) != ["item", "movie_id"]:
+        raise reading.error(file, "a header item,movie_id", ",".join(columns)[:60])
+    movie_of = dict(zip(*(reading.keys(columns[name]).tolist() for name in ("item", "movie_id")), strict=True))
+    if missing := [item for item in items.tolist() if item not in movie_of]:
+        raise reading.error(file, "a movie for every item", f"none for {len(missing)}, such as {missing[0]}", 2)
+    return np.array([movie_of[item] for item in items.tolist()])
+
+
+def _movies_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Where movies.dat lies."""
+    places = (folder, *(folder.parent / name for name in ("movielens-1m", "ml-1m")))
+    found = next((place for place in places if reading.find(place, "movies.dat")), None)
+    if found is None:
+        raise InputError(f"Expected movies.dat in one of {', '.join(map(str, places))}, found none.")
+    return found
