@@ -19,11 +19,11 @@ from jaxrec import command, runtime
 @dataclasses.dataclass(frozen=True)
 class Config:
     rows: tuple[str, ...] = ()  # names of the models wanted (default: all)
-    epochs: int = 20  # of each model trained by steps; validation chooses how many
+    epochs: int = 40  # of each model trained by steps; validation chooses how many
     batch_size: int = 128  # histories a step
     learning_rate: float = 1e-3  # of Adam
     max_length: int = 200  # newest items of a history that are read
-    validate_every: int = 2  # epochs between looks at the validation items
+    validate_every: int = 4  # epochs between looks at the validation items
     seed: int = 0  # of the first training
     num_seeds: int = 1  # trainings of each model, with seeds seed, seed + 1, ...
     run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/ml1m_sequential_table/NAME)
@@ -67,7 +67,7 @@ def parts(config: Config):
 
     data = study.published_split("ml-1m-sequences", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
     train = data.split.train
-    sizes = {"num_users": train.num_users, "num_items": train.num_items, "max_length": config.max_length}
+    sizes = {"num_users": train.num_users, "num_items": train.num_items}
     adam = optax.adam(config.learning_rate, b2=0.98)
 
     def next_item(name, model, loss, num_negatives, words):
@@ -85,7 +85,7 @@ def parts(config: Config):
         return model_table.Row(name, model, schedule, fit, epochs="best")
 
     calibrated = losses.gbce(num_items=train.num_items, num_negatives=256)
-    attention = sasrec.model(**sizes)
+    attention = sasrec.model(**sizes, max_length=config.max_length)
     rows = [
         next_item("SASRec, BCE", attention, losses.bce, 1, "d 50, 1 negative"),
         next_item("SASRec, sampled softmax", attention, losses.softmax, 128, "d 50, 128 negatives a history"),
