@@ -1,4 +1,6 @@
-"""What the layers of more than one model share: dropout that is cheap on a CPU, and a check of settings."""
+"""What the layers of more than one model share: dropout and attention that are cheap on a CPU, a check of settings."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,25 @@ def dropout(key: Key | None, x: Array, rate: float) -> Array:
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
     bits ^= bits >> 15
     return jnp.where(bits >= jnp.uint32(rate * 2**32), x / (1 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)
+
+
+def attention(query: Array, key: Array, value: Array, where: Array, drop: Callable[[Array], Array]) -> Array:
+    """Softmax attention of one sequence: drop(softmax(query key^T / sqrt(E))) value.
+
+    Vaswani et al., "Attention Is All You Need", NeurIPS 2017, eq. 1. In products, not the einsums of Flax's and JAX's
+    own, for which XLA transposes the weights, the largest array, on a CPU; and those draw 32 bits a weight for dropout.
+
+    Args:
+        query, key, value: [H, L, E], H heads.
+        where: bool [L, L], which place (row) looks at which (column); each at one at least.
+        drop: Applied to the weights [H, L, L].
+
+    Returns:
+        [H, L, E], of the type of `value`; scores and softmax are float32.
+    """
+    scores = jnp.matmul(query / query.shape[-1] ** 0.5, key.swapaxes(1, 2)).astype(jnp.float32)
+    weights = jax.nn.softmax(jnp.where(where[None], scores, -jnp.inf))
+    return jnp.matmul(drop(weights).astype(value.dtype), value)
 
 
 def check(*, rates: dict[str, float] | None = None, **sizes: int) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import losses
-from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, PyTree, Sequence
+from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Sequence
 
 EMPTY = -1
 
@@ -144,17 +144,20 @@ def next_item(
         if piece_size is None:
             total = jnp.sum(jax.vmap(of_user, (None, 0, 0))(params, rows, known))
         else:
-            total = in_pieces(of_user, params, rows, known, size=piece_size)
+            places_read = jnp.max(jnp.where(counts, counts.shape[1] - jnp.arange(counts.shape[1]), 0), axis=1)
+            total = in_pieces(of_user, params, rows, known, places_read, size=piece_size)
         return total, {"loss": total, "examples": jnp.sum(counts)}
 
     return objective
 
 
-_PLACES = ("before", "pos", "targets", "counts")  # what has an entry for each place of a history
+_PLACES = ("before", "pos", "targets", "counts", "hidden")  # what has an entry for each place of a history
 _LENGTHS = 3  # lengths that a piece may be cut to: each takes compiling, and a fourth saves a twentieth
 
 
-def in_pieces(of_user: Callable, params: Params, rows: PyTree, known: PyTree, *, size: int) -> Array:
+def in_pieces(
+    of_user: Callable, params: Params, rows: dict[str, Array], known: dict[str, Array], lengths: Array, *, size: int
+) -> Array:
     """The sum of `of_user(params, rows, known) -> []` over users [B, ...], and its gradient, over pieces of the batch.
 
     A piece's gradient is taken as soon as its value, so that what lies between stays in the processor's cache; users
@@ -164,18 +167,18 @@ def in_pieces(of_user: Callable, params: Params, rows: PyTree, known: PyTree, *,
     Args:
         of_user: Whose value does not change when empty places in front are cut off.
         params: Differentiated: tables and weights.
-        rows: Differentiated; known: not. Trees of [B, ...]; those named in `_PLACES` are [B, L, ...].
+        rows: Differentiated; known: not. Arrays [B, ...], those named in `_PLACES` [B, L, ...]; both have "before".
+        lengths: [B], how many of the last places `of_user` must be given.
         size: Users a piece.
     """
     num, length = known["before"].shape
     num_pieces = -(-num // size)
-    lengths = [-(-length * part // _LENGTHS) for part in range(1, _LENGTHS + 1)]
-    used = jnp.max(jnp.where(known["counts"], length - jnp.arange(length), 0), axis=1)
-    order = jnp.argsort(used) if size > 1 else jnp.arange(num)
+    cuts = [-(-length * part // _LENGTHS) for part in range(1, _LENGTHS + 1)]
+    order = jnp.argsort(lengths) if size > 1 else jnp.arange(num)
     order = jnp.concatenate([order, jnp.zeros(num_pieces * size - num, order.dtype)])
     pieces = order.reshape(num_pieces, size)
     filled = (jnp.arange(num_pieces * size) < num).reshape(num_pieces, size)
-    branch = jnp.searchsorted(jnp.array(lengths), jnp.max(jnp.where(filled, used[pieces], 0), axis=1))
+    branch = jnp.searchsorted(jnp.array(cuts), jnp.max(jnp.where(filled, lengths[pieces], 0), axis=1))
     trained, given = {name: params[name] for name in ("tables", "weights")}, params["given"]
 
     def cut_to(length, tree):
@@ -188,7 +191,7 @@ def in_pieces(of_user: Callable, params: Params, rows: PyTree, known: PyTree, *,
         return jnp.sum(jnp.where(filled, values, 0))
 
     def over_pieces(of_piece, start, trained, rows):
-        branches = [functools.partial(of_piece, length) for length in lengths]
+        branches = [functools.partial(of_piece, length) for length in cuts]
 
         def body(total, inputs):
             ids, filled, branch = inputs

@@ -119,12 +119,16 @@ class Sequence(NamedTuple):
         states: (params, user [], rows [L, D], present bool [L], key or None) -> [L, E], the state after each place,
             which depends on no later place; with a key under dropout. None where the model reads a history from both
             ends.
+        masked: (params, user [], rows [L, D], present bool [L], hidden bool [L], key or None) -> [L, E], the state at
+            each place, from both sides, with the rows of the hidden places out of sight; with a key under dropout.
+            None where the model reads a history from one end.
     """
 
     embed: Callable[[Params, Array], Array]
     state: Callable[[Params, Array, Array, Array], Array]
     vectors: Callable[[Params, Array], Array]
     states: Callable[[Params, Array, Array, Array, Key | None], Array] | None = None
+    masked: Callable[[Params, Array, Array, Array, Array, Key | None], Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -128,10 +128,7 @@ class _Encoder(nn.Module):
             self._dense(f"{name}_{block}", dimension)(source).reshape(length, self.num_heads, size).swapaxes(0, 1)
             for name, source in (("query", queries), ("key", x), ("value", x))
         )
-        # Products, not einsum or `nn.dot_product_attention`, which has XLA transpose the weights, the largest array.
-        scores = jnp.matmul(query / size**0.5, key.swapaxes(1, 2)).astype(jnp.float32)
-        weights = nn.softmax(jnp.where(where[None], scores, -jnp.inf))
-        found = jnp.matmul(self._drop(weights).astype(self.dtype), value)
+        found = layers.attention(query, key, value, where, self._drop)
         return self._dense(f"out_{block}", dimension)(found.swapaxes(0, 1).reshape(length, dimension))
 
     def _norm(self, name: str) -> nn.LayerNorm:

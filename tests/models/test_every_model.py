@@ -228,7 +228,7 @@ def test_rows_in_empty_places_do_not_matter(method):
     state = jax.jit(lambda rows: sequence.state(params, jnp.int32(0), rows, ids >= 0))
     other = rows.at[:5].set(7.0)
     np.testing.assert_allclose(state(rows), state(other), rtol=1e-5, atol=1e-6)
-    assert (np.asarray(state(rows.at[6].add(1.0))) != np.asarray(state(rows))).any()
+    assert (np.asarray(state(rows.at[6, 0].add(1.0))) != np.asarray(state(rows))).any()
 
 
 @every_model
