@@ -1,6 +1,7 @@
 """What a clean training step minimises: a model and a loss, summed over the batch.
 
-`pairwise` and `listwise` for implicit feedback, `rating` for ratings, `sequences.next_item` for item sequences.
+`pairwise`, `listwise` and `in_batch` for implicit feedback, `rating` for ratings, `sequences.next_item` for item
+sequences.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,6 +112,39 @@ def _scores_and_sizes(
     scores = score_rows(params, user[:, None], items)
     sizes = scores.shape[1] * rows.sums(jnp.square(user)) + jnp.sum(rows.sums(jnp.square(items)), axis=1)
     return scores, sizes
+
+
+def in_batch(*, model: Model, log_q: Array | None = None) -> Objective:
+    """Builds the softmax of a positive among the positives of its batch, corrected for how often they come there:
+
+        softmax over the batch's items j of score(user, j) - log q_j
+
+    Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019, eq. 5-6.
+    For models in which `score` of users [B, 1] and items [1, B] computes each side once, such as `two_tower`.
+
+    Args:
+        model: Whose scores are compared.
+        log_q: [I], the log of the probability that an example's positive is item j. The paper estimates it while data
+            stream by; here they lie still, and `sampling.log_frequency` counts. None for no correction.
+
+    Returns:
+        `(params, batch, key, reduce) -> (loss [], metrics)`, the sum over the examples whose `where` is true. The
+        positive elsewhere in the batch is no negative, unlike in the paper. Under several devices the others are those
+        of the same device, so that the outcome depends on their number. The metrics are sums: `loss` and `examples`.
+    """
+
+    def objective(params, batch, key, reduce):
+        del key, reduce  # deterministic; see above
+        users, items, where = batch["users"], batch["pos"], batch["where"]
+        scores = model.score(params, users[:, None], items[None])
+        if log_q is not None:
+            scores = scores - log_q[items][None]
+        relevant = jnp.eye(len(items), dtype=scores.dtype)
+        counts = where[None] & ((items[:, None] != items[None]) | (relevant > 0))
+        total = jnp.sum(jnp.where(where, losses.softmax(scores, relevant, counts), 0))
+        return total, {"loss": total, "examples": jnp.sum(where)}
+
+    return objective
 
 
 def rating(*, model: Model, l2: Scalar = 0.0) -> Objective:

@@ -89,6 +89,12 @@ def batches(
     return made
 
 
+def log_frequency(train: Interactions) -> np.ndarray:
+    """Log of the share of training interactions that are with each item, float32 [I]; none counts as one."""
+    counts = np.bincount(train.items, minlength=train.num_items)
+    return np.log(np.maximum(counts, 1) / max(len(train), 1)).astype(np.float32)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Seen:

@@ -23,6 +23,22 @@ def tables(*names: str) -> Surface:
     )
 
 
+def given(*names: str) -> Surface:
+    """The named arrays of what is given to a model, real-valued ones: `given("item_values")` of a feature model.
+
+    `get` and `put` as in `tables`.
+
+    Raises:
+        ValueError: If no name is given. A name that is not given raises a KeyError when it is used.
+    """
+    if not names:
+        raise ValueError('Expected the name of at least one array, such as given("item_values").')
+    return Surface(
+        get=lambda params: {name: params["given"][name] for name in names},
+        put=lambda params, x: {**params, "given": {**params["given"], **x}},
+    )
+
+
 def columns(surface: Surface, num: int) -> Surface:
     """The first `num` columns of each array of `surface`: the embeddings of rows that end with a bias.
 

@@ -16,14 +16,19 @@ from jaxrec.types import Array, Key, Model, Params, PyTree
 
 
 class Tower(nn.Module):
-    """Two rows [..., W] -> relu layers of `widths`, [..., widths[-1]]; Glorot's uniform initialiser, zero biases."""
+    """Rows [..., W] of a user, an item and perhaps both -> relu layers of `widths` on all of them, [..., widths[-1]].
+
+    The rows broadcast against each other, and may be of different widths, 0 too. Glorot's uniform initialiser, zero
+    biases.
+    """
 
     widths: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, users: Array, items: Array) -> Array:
+    def __call__(self, *rows: Array) -> Array:
         layer = lambda width, name, **kw: nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name, **kw)
-        hidden = layer(self.widths[0], "user", use_bias=False)(users) + layer(self.widths[0], "item")(items)
+        parts = [(name, x) for name, x in zip(("user", "item", "both"), rows, strict=False) if x.shape[-1]]
+        hidden = sum(layer(self.widths[0], name, use_bias=name == "item")(x) for name, x in parts)
         for number, width in enumerate(self.widths[1:], 1):
             hidden = layer(width, f"layer_{number}")(nn.relu(hidden))
         return nn.relu(hidden)
