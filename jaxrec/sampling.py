@@ -170,10 +170,71 @@ def negatives(
     unseen = seen.num_items - (end - start)
     target = (bits % jnp.maximum(unseen, 1).astype(jnp.uint32)).astype(jnp.int32)
 
+    below = _num_below(seen.gaps, seen.depth, start, end, target)
+    return jnp.minimum(target + below - start, seen.num_items - 1)
+
+
+def _num_below(gaps: Array, depth: int, start: Array, end: Array, target: Array) -> Array:
+    """The first place in [start, end) whose gap is above the target, else end; gaps ascend in between."""
+
     def bisect(i, below):  # one array goes round, not two bounds: half the memory, and as much less time
-        probe = below + (1 << (seen.depth - 1 - i))
-        gap = seen.gaps[jnp.minimum(probe, seen.gaps.shape[0]) - 1]
+        probe = below + (1 << (depth - 1 - i))
+        gap = gaps[jnp.minimum(probe, gaps.shape[0]) - 1]
         return jnp.where((probe <= end) & (gap <= target), probe, below)
 
-    below = jax.lax.fori_loop(0, seen.depth, bisect, start)
-    return jnp.minimum(target + below - start, seen.num_items - 1)
+    return jax.lax.fori_loop(0, depth, bisect, start)
+
+
+def by_popularity(train: Interactions, *, exponent: float = 0.75, num: int | None = None) -> Draw:
+    """Builds a draw of unseen items with probability proportional to (training interactions)^exponent.
+
+    Mikolov, Sutskever, Chen, Corrado and Dean, "Distributed Representations of Words and Phrases and their
+    Compositionality", NeurIPS 2013, arXiv:1310.4546, take 3/4. Exponent 0 is `negatives`. For the hardest of N
+    negatives (Zhang et al., SIGIR 2013) draw `num`, of either kind, and let `losses.hardest` choose: no draw sees a
+    model.
+
+    Args:
+        train: Where items are counted, and what is seen.
+        exponent: At least 0. An item without an interaction is never drawn, unless the exponent is 0.
+        num: As in `negatives`.
+
+    Returns:
+        A draw as `negatives` is one, without rejection either: a bisection of the user's seen items, now in units of
+        weight, then one of all items. Weights are rounded to about 2^-24 of their sum, and at least that, and the bias
+        of taking 32 random bits modulo their sum is below 1 / 256. A user who has seen every item that can be drawn
+        gets the last item.
+
+    Raises:
+        ValueError: If `exponent` is negative or not finite, or no item can be drawn at all.
+    """
+    if not 0 <= exponent < float("inf"):
+        raise ValueError(f"Expected exponent >= 0 and finite, got exponent={exponent}.")
+    counts = np.bincount(train.items, minlength=train.num_items).astype(np.float64)
+    share = counts**exponent / max((counts**exponent).sum(), 1)
+    if not share.any():
+        raise ValueError("Expected at least one training interaction, got none.")
+    weights = np.where(share > 0, np.maximum(np.round(share * 2**24), 1), 0).astype(np.int64)
+    users, items = np.divmod(_distinct_pairs(train), train.num_items)
+    starts = np.r_[0, np.cumsum(np.bincount(users, minlength=train.num_users))]
+    passed = np.r_[0, np.cumsum(weights[items])]
+    own = passed[1:] - passed[starts[users]]  # weight of the user's seen items up to and with this one
+    ends = np.cumsum(weights)
+    gaps = ends[items] - own  # weight of the unseen items before it
+    totals = ends[-1] - (passed[starts[1:]] - passed[starts[:-1]])
+    depth = int(np.diff(starts).max(initial=0)).bit_length()
+    tables = [jnp.asarray(x, jnp.int32) for x in (starts, gaps, np.r_[0, own], totals, ends)]
+
+    def draw(key, users, seen, *, index=0, count=1):
+        del seen  # in units of items; what is needed is in units of weight
+        starts, gaps, own, totals, ends = tables
+        bits = jax.random.bits(key, (count * users.shape[0], 1 if num is None else num), jnp.uint32)
+        bits = jax.lax.dynamic_slice_in_dim(bits, index * users.shape[0], users.shape[0])
+        start, end, total = (jnp.broadcast_to(x[users][:, None], bits.shape) for x in (starts, starts[1:], totals))
+        target = (bits % jnp.maximum(total, 1).astype(jnp.uint32)).astype(jnp.int32)
+        below = _num_below(gaps, depth, start, end, target)
+        target = target + jnp.where(below > start, own[below], 0)
+        items = jnp.minimum(jnp.searchsorted(ends, target, side="right"), len(ends) - 1)
+        items = jnp.where(total > 0, items, len(ends) - 1).astype(jnp.int32)
+        return items[:, 0] if num is None else items
+
+    return draw

@@ -212,3 +212,47 @@ def test_users_without_an_unseen_item_are_left_out():
     np.testing.assert_array_equal(kept.items, [1, 2, 1])
     assert (kept.num_users, kept.num_items) == (3, 3)
     assert sampling.with_unseen_items(kept) is kept
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_draws_by_popularity_are_those_of_unseen_items_by_weight(exponent):
+    data = make_data(num_users=6, num_items=12, num_rows=36)
+    users = np.arange(24_000, dtype=np.int32) % 6
+    draw = jax.jit(sampling.by_popularity(data, exponent=exponent, num=2))
+    drawn = np.asarray(draw(jax.random.key(0), users, sampling.seen(data)))
+    assert drawn.shape == (24_000, 2)
+    weights = np.bincount(data.items, minlength=12) ** exponent
+    assert len(set(weights)) > 2
+    for user in range(6):
+        counts = np.bincount(drawn[users == user].reshape(-1), minlength=12)
+        possible = [item for item in range(12) if item not in seen_by(data, user) and weights[item] > 0]
+        assert counts[possible].sum() == 8000, "an item was drawn that is seen, or that nobody has"
+        expected = 8000 * weights[possible] / weights[possible].sum()
+        assert scipy.stats.chisquare(counts[possible], expected).pvalue > 1e-3
+
+
+def test_popularity_to_the_power_of_zero_is_uniform_over_all_unseen_items():
+    data = Interactions(np.zeros(3, np.int32), np.array([0, 2, 2], np.int32), 2, 5)
+    users = np.repeat(np.arange(2, dtype=np.int32), 4000)
+    draw = jax.jit(sampling.by_popularity(data, exponent=0.0))
+    drawn = np.asarray(draw(jax.random.key(0), users, sampling.seen(data)))
+    for user, unseen in ((0, [1, 3, 4]), (1, [0, 1, 2, 3, 4])):
+        counts = np.bincount(drawn[users == user], minlength=5)
+        assert counts[unseen].sum() == 4000
+        assert scipy.stats.chisquare(counts[unseen]).pvalue > 1e-3
+
+
+def test_popularity_at_its_edges():
+    """User 0 has seen all that can be drawn; user 1 nothing; the devices share the global batch's numbers."""
+    data = Interactions(np.zeros(2, np.int32), np.array([1, 2], np.int32), 2, 4)
+    draw = jax.jit(sampling.by_popularity(data, exponent=1.0), static_argnames="count")
+    users = np.tile(np.array([0, 1], np.int32), 32)
+    drawn = np.asarray(draw(jax.random.key(0), users, None))
+    assert set(drawn[::2].tolist()) == {3}
+    assert set(drawn[1::2].tolist()) == {1, 2}
+    halves = [draw(jax.random.key(0), part, None, index=i, count=2) for i, part in enumerate(np.split(users, 2))]
+    np.testing.assert_array_equal(np.concatenate(halves), drawn)
+    with pytest.raises(ValueError, match="exponent=-1"):
+        sampling.by_popularity(data, exponent=-1.0)
+    with pytest.raises(ValueError, match="at least one"):
+        sampling.by_popularity(data.take(np.arange(0)), exponent=1.0)
