@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import rich.console
 import rich.progress
 import rich.table
+import rich.text
 
 from jaxrec import results
 from jaxrec.records import Record
@@ -265,6 +266,28 @@ def points(path: pathlib.Path, series: Mapping[str, Sequence[Point]], *, x: Sequ
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     _save(path, figure)
+
+
+def recommendations(title: str, found: Mapping[str, Any]) -> None:
+    """Prints a list of recommended items, as `experiments.recommend` writes it, to stdout."""
+    words = lambda parts: "; ".join(f"{name} ({weight:.3g})" for name, weight in parts)
+    marked = any(item["held_out"] for item in found["items"])
+    caption = f"{found['known_items']} items that the model knows of are left out"
+    made = rich.table.Table(title=title, caption=f"{caption}; *: held out for the test" if marked else caption)
+    for heading in ("", "item"):
+        made.add_column(heading)
+    made.add_column("score", justify="right")
+    because, features = (any(item.get(name) for item in found["items"]) for name in ("because", "features"))
+    if because:
+        made.add_column(f"because of ({found['why']})")
+    if features:
+        made.add_column("features (gradient x input)")
+    for place, item in enumerate(found["items"], start=1):
+        cells = [str(place), f"{item['title']}{' *' if item['held_out'] else ''}", f"{item['score']:.4g}"]
+        cells += [words((reason["title"], reason["weight"]) for reason in item["because"])] if because else []
+        cells += [words(item["features"].items())] if features else []
+        made.add_row(*map(rich.text.Text, cells))  # not strings: brackets in a title are no markup
+    _print(made)
 
 
 def _print(table: rich.table.Table) -> None:

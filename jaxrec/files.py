@@ -19,6 +19,11 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stem(name: str) -> str:
+    """A name, such as that of a row of a table, as that of a file; a stem is its own."""
+    return "".join(c if c.isalnum() or c in ".+_" else "_" for c in name.lower())
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a file that is there whole or not at all: a temporary file beside it, synced, then renamed."""
     path = pathlib.Path(path)

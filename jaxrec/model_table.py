@@ -137,7 +137,7 @@ def run(
     for row in chosen(directory, rows, on, seeds[0]):
         table[row.name] = []
         for seed in seeds_of(row, seeds):
-            path = directory / "measured" / f"{_stem(row)}-{seed}.npz"
+            path = directory / "measured" / f"{files.stem(row.name)}-{seed}.npz"
             if not path.exists():
                 _write_cell(path, _cell(directory, row, on, seed, seeds[0]))
             table[row.name].append(read_cell(path))
@@ -152,7 +152,7 @@ def chosen(directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, seed: 
 
 def _choose(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int) -> Row:
     """The row with the model that ranked the validation items best after it had solved the training pairs."""
-    path = directory / "measured" / f"{_stem(row)}-choice.json"
+    path = directory / "measured" / f"{files.stem(row.name)}-choice.json"
     if not path.exists():
         scores = {}
         with display.counting(f"options of {row.name}", len(row.options)) as report:
@@ -181,15 +181,10 @@ def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first
     """
     if row.fit is None:
         return _solved(row, on.both, seed)
-    name = f"{_stem(row)}-{seed}"
+    name = f"{files.stem(row.name)}-{seed}"
     if not (directory / "checkpoints" / name).is_dir():
         raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
     return _fitted(directory, row, on, seed, first_seed)[0]
-
-
-def _stem(row: Row) -> str:
-    """The row's name as that of a file."""
-    return "".join(c if c.isalnum() or c in ".+" else "_" for c in row.name.lower())
 
 
 def _cell(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Cell:
@@ -212,13 +207,13 @@ def _fitted(
     directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int
 ) -> tuple[Params, int, int, float]:
     """(params that know what the test allows, steps, epochs, seconds of an epoch)."""
-    name = f"{_stem(row)}-{seed}"
+    name = f"{files.stem(row.name)}-{seed}"
     if row.epochs == "best":
         found = _fit(directory, row, on, name, seed, None)
     else:
         num_epochs = row.fit.num_epochs if row.fit else 0
         if row.epochs == "refit":
-            num_epochs = _fit(directory, row, on, f"{_stem(row)}-choice", first_seed, None).meta["epoch"]
+            num_epochs = _fit(directory, row, on, f"{files.stem(row.name)}-choice", first_seed, None).meta["epoch"]
         found = _fit(directory, row, on, name, seed, num_epochs)
     trained = {**found.state.trained, "given": {}}
     return row.model.knowing(trained, on.both), found.step, found.meta["epoch"], found.seconds

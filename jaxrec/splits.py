@@ -150,7 +150,11 @@ def tail_items(train: Interactions, *, head_fraction: float = 0.2) -> np.ndarray
 def first_users(split: Split, *, num: int) -> Split:
     """The same split of users 0 to num - 1 alone, every item kept: a small real data set for a trial run."""
     train, valid, test = (
-        dataclasses.replace(part.take(part.users < num), num_users=min(num, part.num_users), user_ids=None)
+        dataclasses.replace(
+            part.take(part.users < num),
+            num_users=min(num, part.num_users),
+            user_ids=None if part.user_ids is None else part.user_ids[:num],
+        )
         for part in (split.train, split.valid, split.test)
     )
     return Split(train, valid, test, None if split.negatives is None else split.negatives[:num])

@@ -264,3 +264,11 @@ def test_joined_parts_are_the_rows_of_the_first_and_then_of_the_second(timed):
     assert (both.num_users, both.num_items) == (4, 6)
     for name in ("users", "items", "ratings", "timestamps"):
         np.testing.assert_array_equal(getattr(both, name), getattr(expected, name))
+
+
+def test_the_first_users_keep_their_ids():
+    whole = dataclasses.replace(table((0, 1, 0), (1, 0, 1), (2, 2, 2), (1, 2, 3)), user_ids=np.array([3, 5, 8]))
+    for part in splits.first_users(splits.leave_one_out(whole)._replace(test=whole), num=2)[:3]:
+        assert (part.num_users, part.num_items) == (2, 3)
+        assert part.user_ids.tolist() == [3, 5]
+        assert part.users.max(initial=0) < 2
