@@ -13,6 +13,7 @@ Run:      python -m experiments.recommend --run runs/ml1m_sequential_table/NAME 
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import pathlib
 import re
@@ -90,8 +91,8 @@ def experiment_of(config: Config) -> str:
         except (OSError, ValueError, LookupError, TypeError):
             message = f"Expected {config.run}/results.json to say which experiment made the run; say --experiment NAME."
             raise errors.InputError(message) from None
-    there = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[a-z]*.py"))
-    if name == APR or (name in there and hasattr(importlib.import_module(f"experiments.{name}"), "parts")):
+    is_ours = isinstance(name, str) and name.isidentifier() and importlib.util.find_spec(f"experiments.{name}")
+    if name == APR or (is_ours and hasattr(importlib.import_module(f"experiments.{name}"), "parts")):
         return name
     raise errors.InputError(f"Expected a run of {APR} or of a table of models, got one of {name!r}.")
 

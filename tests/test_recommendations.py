@@ -124,8 +124,8 @@ def test_a_model_with_neither_gives_no_reason():
 
 
 def test_someone_without_history_has_no_reasons():
-    model = ease.model(num_users=USERS, num_items=ITEMS)
-    for model, params in ((model, solved(model)), (MF, PARAMS)):
+    by_profiles = ease.model(num_users=USERS, num_items=ITEMS)
+    for model, params in ((by_profiles, solved(by_profiles)), (MF, PARAMS)):
         reasons = recommendations.by_history(model, params, 4, np.array([2, 3]), np.zeros(0, int))
         assert reasons.weights.shape == (2, 0)
 
