@@ -250,3 +250,46 @@ def test_ratings_that_a_given_folder_lacks_are_asked_for_and_otherwise_the_sampl
     assert located.is_sample
     assert f"{name} cannot be had" in caplog.text
     assert located.split.test.ratings is not None
+
+
+MOVIES = "".join(f"{i}::Film {i} (1990)::{'Action|Drama' if i < 5 else '(no genres listed)'}\n" for i in range(1, 6))
+
+
+def test_movies_of_the_original_files_come_in_the_order_of_the_items(tmp_path):
+    put_ratings(tmp_path / "given")
+    (tmp_path / "given" / "movies.dat").write_text(MOVIES)
+    found = locate.movies(locate.movielens_1m(tmp_path / "given"))
+    assert found["movie_id"].tolist() == [1, 2, 3, 4, 5]
+    assert found["title"][2] == "Film 3 (1990)"
+    assert found["genres"].tolist() == ["Action|Drama"] * 4 + [""]
+
+
+def test_movies_of_the_leave_one_out_files_by_way_of_their_own_numbers(tmp_path):
+    located = locate.movielens_1m(put_leave_one_out(tmp_path / "given"))
+    with pytest.raises(InputError, match=r"item_ids\.csv"):
+        locate.movies(located)
+    ids = tmp_path / "given" / "item_ids.csv"
+    ids.write_text("item,movie_id\n0,3\n1,77\n2,1\n3,5\n")
+    with pytest.raises(InputError, match="none for 1, such as 4"):
+        locate.movies(located)
+    ids.write_text("item,movie_id\n0,3\n1,77\n2,1\n3,5\n4,2\n")
+    with pytest.raises(InputError, match=r"movies\.dat in one of .*movielens-1m"):
+        locate.movies(located)
+    (tmp_path / "movielens-1m").mkdir()
+    (tmp_path / "movielens-1m" / "movies.dat").write_text(MOVIES)
+    found = locate.movies(located)
+    assert found["movie_id"].tolist() == [3, 77, 1, 5, 2]
+    assert found["title"].tolist() == ["Film 3 (1990)", "", "Film 1 (1990)", "Film 5 (1990)", "Film 2 (1990)"]
+    assert found["genres"].tolist() == ["Action|Drama", "", "Action|Drama", "", "Action|Drama"]
+    ids.write_text("movie_id,item\n0,3\n")
+    with pytest.raises(InputError, match="a header item,movie_id"):
+        locate.movies(located)
+
+
+def test_movies_of_the_sample():
+    located = locate.movielens_1m(fetch=False)
+    found = locate.movies(located)
+    assert len(found) == located.split.train.num_items
+    toy_story = found[found["movie_id"] == 1].iloc[0]
+    assert toy_story["title"] == "Toy Story"
+    assert "Animation" in toy_story["genres"]
