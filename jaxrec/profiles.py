@@ -22,7 +22,7 @@ class Profiles:
 
     Attributes:
         starts: int32 [U + 1], where each user's stretch of `items` begins.
-        items: int32 [N], ascending within a user.
+        items: int32 [N + 1], ascending within a user; I after the last of them, so that there is always one.
         num_items: I.
         longest: Items of the user who has most of them, P.
     """
@@ -46,13 +46,14 @@ def prepare(known: Interactions) -> Profiles:
     """Lays the profiles out on the device."""
     pairs = matrix(known)
     longest = int(np.diff(pairs.indptr).max(initial=0))
-    starts, items = jax.device_put((pairs.indptr.astype(np.int32), pairs.indices.astype(np.int32)))
+    ended = np.append(pairs.indices, known.num_items)
+    starts, items = jax.device_put((pairs.indptr.astype(np.int32), ended.astype(np.int32)))
     return Profiles(starts, items, known.num_items, longest)
 
 
 def empty(num_users: int, num_items: int) -> Profiles:
     """The profiles of users who have touched nothing, for parameters that have not seen data."""
-    return Profiles(jnp.zeros(num_users + 1, jnp.int32), jnp.zeros(0, jnp.int32), num_items, 0)
+    return Profiles(jnp.zeros(num_users + 1, jnp.int32), jnp.full(1, num_items, jnp.int32), num_items, 0)
 
 
 def items_of(profiles: Profiles, users: Array) -> Array:
@@ -75,11 +76,9 @@ def contain(profiles: Profiles, users: Array, items: Array) -> Array:
     end = high
     for _ in range(profiles.longest.bit_length()):
         middle = (low + high) // 2
-        below = profiles.items.at[middle].get(mode="fill", fill_value=profiles.num_items) < items
-        inside = low < high
+        below, inside = profiles.items[middle] < items, low < high
         low, high = jnp.where(inside & below, middle + 1, low), jnp.where(inside & ~below, middle, high)
-    found = profiles.items.at[low].get(mode="fill", fill_value=-1)
-    return (low < end) & (found == items)
+    return (low < end) & (profiles.items[low] == items)
 
 
 def pair_by_pair(function: Callable[[Array, Array], Array], users: Array, items: Array, *, size: int = 512) -> Array:
