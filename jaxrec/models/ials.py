@@ -76,7 +76,7 @@ def model(
     def solve(train: Interactions, key: Key) -> Params:
         start = init(key)["tables"]
         weights = jnp.array([l2, unobserved_weight, l2_exponent])
-        user, item = _sweeps(start["user"], start["item"], *plans(train), weights, num_epochs)
+        user, item = sweeps(start["user"], start["item"], *plans(train), weights, num_epochs)
         return {"tables": {"user": user, "item": item}, "weights": {}, "given": {}}
 
     return dataclasses.replace(embeddings, init=init, solve=solve)
@@ -136,9 +136,11 @@ def _plan(pairs: scipy.sparse.csr_array, num_others: int) -> Plan:
 
 
 @functools.partial(jax.jit, static_argnames="num_epochs")
-def _sweeps(
+def sweeps(
     user: Array, item: Array, by_user: Plan, by_item: Plan, weights: Array, num_epochs: int
 ) -> tuple[Array, Array]:
+    """The tables after sweeps over the users and then the items, `num_epochs` times: one program for all of them."""
+
     def epoch(_, tables):
         user, item = tables
         user = half_sweep(user, item, by_user, weights)

@@ -13,6 +13,7 @@ from benchmarks import (
     evaluate_throughput,
     interactions,
     propagation_throughput,
+    solve_throughput,
     timing,
     train_throughput,
 )
@@ -189,6 +190,12 @@ def test_propagation_throughput_runs_and_its_matrix_is_what_ours_multiplies_by(t
     x = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
     ours = lightgcn.propagate(lightgcn.graph(known, chunk_size=5), jnp.asarray(x))
     np.testing.assert_allclose(ours, propagation_throughput.normalised(known) @ x, rtol=1e-4, atol=1e-6)
+def test_solve_throughput_runs(tmp_path):
+    path = tmp_path / "solve.json"
+    solve_throughput.main(solve_throughput.Config(**SHAPE, l2=1.0, json=path))
+    ease, ials = tables_of(path)
+    assert libraries_of(ease) == {"jaxrec", "numpy"}
+    assert libraries_of(ials) == {"jaxrec"} | installed("implicit")
 
 
 def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
@@ -204,6 +211,7 @@ def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation")])
+@pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput", "solve_throughput"])
 def test_a_size_of_zero_is_refused_in_one_line(name, capsys):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as refused:
