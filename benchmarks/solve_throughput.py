@@ -113,6 +113,7 @@ def implicit_als(config: Config, work: interactions.Work) -> list[timing.Contest
     """One iteration in C++, by conjugate gradients and by Cholesky, on each number of threads."""
     import numpy as np
     import scipy.sparse
+    import threadpoolctl
     from implicit import als
 
     from benchmarks import timing
@@ -120,10 +121,14 @@ def implicit_als(config: Config, work: interactions.Work) -> list[timing.Contest
     seen = scipy.sparse.csr_matrix(work.seen, dtype=np.float32)
 
     def contestant(threads: int, conjugate: bool) -> timing.Contestant:
-        model = als.AlternatingLeastSquares(
-            factors=config.dimension, iterations=1, num_threads=threads, use_cg=conjugate, use_gpu=False
-        )
-        run = lambda: model.fit(seen, show_progress=False)
+        def run() -> None:
+            with threadpoolctl.threadpool_limits(1, "blas"):  # implicit warns: BLAS threads below its own are slow
+                model.fit(seen, show_progress=False)
+
+        with threadpoolctl.threadpool_limits(1, "blas"):
+            model = als.AlternatingLeastSquares(
+                factors=config.dimension, iterations=1, num_threads=threads, use_cg=conjugate, use_gpu=False
+            )
         method = "conjugate gradients" if conjugate else "Cholesky"
         return timing.Contestant("implicit", f"{method}, {timing.threads(threads)}", run, 1)
 
