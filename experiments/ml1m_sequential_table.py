@@ -19,7 +19,7 @@ from jaxrec import command, runtime
 @dataclasses.dataclass(frozen=True)
 class Config:
     rows: tuple[str, ...] = ()  # names of the models wanted (default: all)
-    epochs: int = 40  # of each model trained by steps; validation chooses how many
+    epochs: int = 20  # of each model trained by steps; validation chooses how many
     batch_size: int = 128  # histories a step
     learning_rate: float = 1e-3  # of Adam
     max_length: int = 200  # newest items of a history that are read

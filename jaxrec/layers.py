@@ -1,11 +1,11 @@
-"""What the layers of more than one model share: dropout and attention that are cheap on a CPU, a check of settings."""
+"""What the layers of more than one model share: rows, dense layers, dropout and attention that are cheap on a CPU."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from jaxrec.types import Array, Key
+from jaxrec.types import Array, Key, Params
 
 _STRIDES = (0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F)  # odd: one an axis
 
@@ -57,6 +57,34 @@ def attention(query: Array, key: Array, value: Array, where: Array, drop: Callab
     return jnp.matmul(drop(weights).astype(value.dtype), value)
 
 
+def item_rows(params: Params, ids: Array) -> Array:
+    """The rows of the table "item" [..., D], and 0 in an empty place, -1."""
+    return jnp.where((ids >= 0)[..., None], params["tables"]["item"][ids], 0)
+
+
+def dense(layer: Params, x: Array) -> Array:
+    """x [..., num_in] -> [..., num_out], by the layer's `kernel` [num_in, num_out] and `bias` [num_out]."""
+    return x @ layer["kernel"] + jnp.broadcast_to(layer["bias"], (*x.shape[:-1], *layer["bias"].shape))
+
+
+def dense_layer(key: Key, num_in: int, num_out: int) -> Params:
+    """The `kernel` and `bias` of `dense` to start from: Glorot and 0."""
+    return {"kernel": glorot(key, num_in, num_out), "bias": jnp.zeros(num_out)}
+
+
+def glorot(key: Key, num_in: int, num_out: int) -> Array:
+    """[num_in, num_out], uniform in +- sqrt(6 / (num_in + num_out)).
+
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+    """
+    return jax.nn.initializers.glorot_uniform()(key, (num_in, num_out))
+
+
+def with_biases(table: Array) -> Array:
+    """A table of vectors [I, H] with a last column for biases, 0, [I, H + 1]."""
+    return jnp.pad(table, ((0, 0), (0, 1)))
+
+
 def check(*, rates: dict[str, float] | None = None, **sizes: int) -> None:
     """Raises a ValueError unless every size is at least 1 and every rate in [0, 1), by its name."""
     for name, size in sizes.items():
@@ -65,3 +93,9 @@ def check(*, rates: dict[str, float] | None = None, **sizes: int) -> None:
     for name, rate in (rates or {}).items():
         if not 0 <= rate < 1:
             raise ValueError(f"Expected {name} in [0, 1), got {name}={rate}.")
+
+
+def check_init_scale(init_scale: float) -> None:
+    """Raises a ValueError unless `init_scale` is finite and not negative."""
+    if not 0 <= init_scale < float("inf"):
+        raise ValueError(f"Expected init_scale >= 0 and finite, got init_scale={init_scale}.")

@@ -58,6 +58,8 @@ def test_rows_that_the_batch_does_not_touch_have_gradient_zero():
 
 
 LISTED = {**toys.BATCH, "neg": jnp.array([[3, 1], [1, 2], [2, 2], [0, 5], [2, 4], [4, 0]])}
+
+
 def test_a_wrong_l2_and_a_model_without_the_two_tables_are_refused():
     with pytest.raises(ValueError, match="l2=-1"):
         objectives.pairwise(model=toys.MODEL, l2=-1.0)

@@ -52,6 +52,8 @@ def test_histories_follow_the_times_and_equal_times_the_rows():
 def test_examples_are_the_newest_of_users_with_two_items_or_more():
     found = sequences.examples(known())
     assert list(zip(found.users.tolist(), found.items.tolist(), strict=True)) == [(0, 5), (1, 2)]
+    assert sequences.examples(known(), at_least=1).users.tolist() == [0, 1, 2]
+    assert sequences.examples(known(), at_least=3).users.tolist() == [1]
     assert len(sequences.examples(known().take(np.zeros(0, np.int64)))) == 0
 
 

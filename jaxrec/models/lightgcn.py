@@ -58,14 +58,8 @@ def model(
     def after_propagation(scores: Callable[..., PyTree]) -> Callable[..., PyTree]:
         return lambda params, *ids: scores(propagated(params, num_layers=num_layers), *ids)
 
-    def init(key):
-        nothing = np.zeros(0, np.int32)
-        known = Interactions(nothing, nothing, num_users, num_items)
-        return {**plain.init(key), "given": graph(known, chunk_size=chunk_size)}
-
     return dataclasses.replace(
         plain,
-        init=init,
         score=after_propagation(plain.score),
         score_all=after_propagation(plain.score_all),
         score_pairs=after_propagation(plain.score_pairs) if plain.score_pairs else None,

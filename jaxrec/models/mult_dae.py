@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import perturbations
+from jaxrec import layers, perturbations
 from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Scalar
-
-NOISE_LEVELS = 256  # a dropout rate is rounded to one of them: random bytes cost a quarter of random words
 
 
 def model(*, num_users: int, num_items: int, dimension: int = 200) -> Model:
@@ -31,13 +29,13 @@ def model(*, num_users: int, num_items: int, dimension: int = 200) -> Model:
     Raises:
         ValueError: If a size is below 1.
     """
-    check_sizes(num_users=num_users, num_items=num_items, dimension=dimension)
+    layers.check(num_users=num_users, num_items=num_items, dimension=dimension)
 
     def init(key: Key) -> Params:
         item_key, output_key = jax.random.split(key)
-        tables = {"item": glorot(item_key, num_items, dimension), "output": output(output_key, num_items, dimension)}
-        nobody = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32), num_users, num_items)
-        return {"tables": tables, "weights": {"bias": jnp.zeros(dimension)}, "given": given(nobody)}
+        item, vectors = (layers.glorot(key, num_items, dimension) for key in (item_key, output_key))
+        tables = {"item": item, "output": layers.with_biases(vectors)}
+        return {"tables": tables, "weights": {"bias": jnp.zeros(dimension)}, "given": {}}
 
     return of_hidden(init, lambda params, users: hidden(params, normalised(multi_hot(params, users))))
 
@@ -59,13 +57,13 @@ def objective(*, dropout: float = 0.5, l2: Scalar = 0.0) -> Objective:
     Raises:
         ValueError: If `dropout` is not in [0, 1) or `l2` is negative.
     """
-    check_dropout(dropout)
+    layers.check(rates={"dropout": dropout})
     perturbations.check_epsilon(l2, "l2")
 
     def denoising(params, batch, key, reduce):
         del reduce  # a sum over users needs nothing from other devices
         x = multi_hot(params, batch["users"])
-        seen = dropped(normalised(x), user_keys(key, batch["users"]), dropout)
+        seen = dropped(key, normalised(x), batch["users"], dropout)
         losses = -log_likelihood(scores(params, hidden(params, seen)), x)
         item, vectors = params["tables"]["item"], params["tables"]["output"][:, :-1]
         losses += l2 * (jnp.sum(jnp.square(item)) + jnp.sum(jnp.square(vectors)))
@@ -141,35 +139,11 @@ def user_keys(key: Key, users: Array) -> Key:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, users)
 
 
-def dropped(x: Array, keys: Key, rate: float) -> Array:
-    """x [B, I] with a share of its entries 0 and the others as much larger, by one key [B] a row."""
-    level = round(rate * NOISE_LEVELS)
-    noise = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint8))(keys)
-    return jnp.where(noise >= level, x, 0) / (1 - level / NOISE_LEVELS)
+def dropped(key: Key, x: Array, users: Array, rate: float) -> Array:
+    """`layers.dropout` of x [B, I], by a key of each user's own."""
+    return jax.vmap(lambda key, row: layers.dropout(key, row, rate))(user_keys(key, users), x)
 
 
 def log_likelihood(scores: Array, x: Array) -> Array:
     """Of a multinomial over items with these logits [B, I], up to what does not depend on them: [B]."""
     return jnp.sum(x * jax.nn.log_softmax(scores, axis=1), axis=1)
-
-
-def glorot(key: Key, num_in: int, num_out: int) -> Array:
-    return jax.nn.initializers.glorot_uniform()(key, (num_in, num_out))
-
-
-def output(key: Key, num_items: int, dimension: int) -> Array:
-    """The table of the last layer [I, H + 1], whose last column is the biases, 0."""
-    return jnp.pad(glorot(key, num_items, dimension), ((0, 0), (0, 1)))
-
-
-def check_dropout(dropout: float) -> None:
-    """Raises a ValueError unless `dropout` is in [0, 1), also when it is rounded."""
-    if not 0 <= dropout < 1 or round(dropout * NOISE_LEVELS) == NOISE_LEVELS:
-        raise ValueError(f"Expected dropout in [0, 1), got dropout={dropout}.")
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raises a ValueError unless every size is at least 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")

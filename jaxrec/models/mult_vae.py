@@ -6,10 +6,10 @@ arXiv:1802.05814. An example is a user: `sequences.examples(known, at_least=1)`.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxrec import layers
 from jaxrec.models import mult_dae
-from jaxrec.types import Array, Interactions, Key, Model, Objective, Params
+from jaxrec.types import Array, Key, Model, Objective, Params
 
 
 def model(*, num_users: int, num_items: int, dimension: int = 600, latent_dimension: int = 200) -> Model:
@@ -29,23 +29,18 @@ def model(*, num_users: int, num_items: int, dimension: int = 600, latent_dimens
     Raises:
         ValueError: If a size is below 1.
     """
-    mult_dae.check_sizes(
-        num_users=num_users, num_items=num_items, dimension=dimension, latent_dimension=latent_dimension
-    )
+    layers.check(num_users=num_users, num_items=num_items, dimension=dimension, latent_dimension=latent_dimension)
 
     def init(key: Key) -> Params:
         item_key, latent_key, decoder_key, output_key = jax.random.split(key, 4)
         weights = {
             "bias": jnp.zeros(dimension),
-            "latent": _layer(latent_key, dimension, 2 * latent_dimension),
-            "decoder": _layer(decoder_key, latent_dimension, dimension),
+            "latent": layers.dense_layer(latent_key, dimension, 2 * latent_dimension),
+            "decoder": layers.dense_layer(decoder_key, latent_dimension, dimension),
         }
-        tables = {
-            "item": mult_dae.glorot(item_key, num_items, dimension),
-            "output": mult_dae.output(output_key, num_items, dimension),
-        }
-        nobody = Interactions(np.zeros(0, np.int32), np.zeros(0, np.int32), num_users, num_items)
-        return {"tables": tables, "weights": weights, "given": mult_dae.given(nobody)}
+        item, vectors = (layers.glorot(key, num_items, dimension) for key in (item_key, output_key))
+        tables = {"item": item, "output": layers.with_biases(vectors)}
+        return {"tables": tables, "weights": weights, "given": {}}
 
     def hidden(params: Params, users: Array) -> Array:
         mean, _ = _encode(params, mult_dae.normalised(mult_dae.multi_hot(params, users)))
@@ -75,7 +70,7 @@ def objective(*, dropout: float = 0.5, max_beta: float = 0.2, anneal_steps: int 
     Raises:
         ValueError: If `dropout` is not in [0, 1), or `max_beta` or `anneal_steps` is negative.
     """
-    mult_dae.check_dropout(dropout)
+    layers.check(rates={"dropout": dropout})
     for name, value in (("max_beta", max_beta), ("anneal_steps", anneal_steps)):
         if not 0 <= value < float("inf"):
             raise ValueError(f"Expected {name} >= 0 and finite, got {name}={value}.")
@@ -84,7 +79,7 @@ def objective(*, dropout: float = 0.5, max_beta: float = 0.2, anneal_steps: int 
         del reduce  # a sum over users needs nothing from other devices
         noise_key, dropout_key = jax.random.split(key)
         x = mult_dae.multi_hot(params, batch["users"])
-        seen = mult_dae.dropped(mult_dae.normalised(x), mult_dae.user_keys(dropout_key, batch["users"]), dropout)
+        seen = mult_dae.dropped(dropout_key, mult_dae.normalised(x), batch["users"], dropout)
         mean, log_variance = _encode(params, seen)
         draw = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))
         z = mean + jnp.exp(log_variance / 2) * draw(mult_dae.user_keys(noise_key, batch["users"]))
@@ -105,18 +100,10 @@ def divergence(mean: Array, log_variance: Array) -> Array:
 
 def _encode(params: Params, x: Array) -> tuple[Array, Array]:
     """x [B, I] -> the mean and the logarithm of the variance of z, [B, Z] each."""
-    mean, log_variance = jnp.split(_dense(params["weights"]["latent"], mult_dae.hidden(params, x)), 2, axis=1)
+    mean, log_variance = jnp.split(layers.dense(params["weights"]["latent"], mult_dae.hidden(params, x)), 2, axis=1)
     return mean, log_variance
 
 
 def _decode(params: Params, z: Array) -> Array:
     """z [B, Z] -> [B, H]."""
-    return jnp.tanh(_dense(params["weights"]["decoder"], z))
-
-
-def _dense(layer: Params, x: Array) -> Array:
-    return x @ layer["kernel"] + layer["bias"][None]
-
-
-def _layer(key: Key, num_in: int, num_out: int) -> Params:
-    return {"kernel": mult_dae.glorot(key, num_in, num_out), "bias": jnp.zeros(num_out)}
+    return jnp.tanh(layers.dense(params["weights"]["decoder"], z))

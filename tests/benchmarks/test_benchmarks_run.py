@@ -190,6 +190,8 @@ def test_propagation_throughput_runs_and_its_matrix_is_what_ours_multiplies_by(t
     x = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
     ours = lightgcn.propagate(lightgcn.graph(known, chunk_size=5), jnp.asarray(x))
     np.testing.assert_allclose(ours, propagation_throughput.normalised(known) @ x, rtol=1e-4, atol=1e-6)
+
+
 def test_solve_throughput_runs(tmp_path):
     path = tmp_path / "solve.json"
     solve_throughput.main(solve_throughput.Config(**SHAPE, l2=1.0, json=path))

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_world
 import pytest
 
 from jaxrec.models import content
@@ -43,9 +43,9 @@ def test_features_are_where_an_adversary_may_change_them():
 
 def test_the_planted_groups_are_found():
     features = np.repeat(np.eye(3, dtype=np.float32), (4, 4, 1), axis=0)
-    model = content.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, features=features)
-    params = model.solve(planted.interactions(), jax.random.key(0))
-    assert planted.share_found(np.asarray(model.score_all(params, jnp.arange(planted.NUM_USERS)))) == 1.0
+    model = content.model(num_users=planted_world.NUM_USERS, num_items=planted_world.NUM_ITEMS, features=features)
+    params = model.solve(planted_world.interactions(), jax.random.key(0))
+    assert planted_world.share_found(np.asarray(model.score_all(params, jnp.arange(planted_world.NUM_USERS)))) == 1.0
 
 
 def test_words_that_few_texts_share_count_for_more_and_labels_as_much_as_the_text():

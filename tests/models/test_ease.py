@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_world
 import pytest
 
 from jaxrec.models import ease
@@ -48,9 +48,9 @@ def test_scores_read_what_is_known_now():
 
 
 def test_the_planted_groups_are_found():
-    model = ease.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, l2=1.0)
-    params = solved(model, planted.interactions())
-    assert planted.share_found(model.score_all(params, jnp.arange(planted.NUM_USERS))) == 1.0
+    model = ease.model(num_users=planted_world.NUM_USERS, num_items=planted_world.NUM_ITEMS, l2=1.0)
+    params = solved(model, planted_world.interactions())
+    assert planted_world.share_found(model.score_all(params, jnp.arange(planted_world.NUM_USERS))) == 1.0
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_users", 0), ("num_items", 0), ("l2", 0.0), ("l2", float("inf"))])

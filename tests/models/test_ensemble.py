@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_world
 import pytest
 
 from jaxrec.models import ease, ensemble, item_knn, mf, popularity
@@ -69,9 +69,9 @@ def test_trained_members_are_joined_and_what_is_known_reaches_them():
 
 
 def test_the_planted_groups_are_found_by_the_default_hybrid():
-    model = ensemble.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, dimension=3)
-    params = model.solve(planted.interactions(), jax.random.key(0))
-    assert planted.share_found(np.asarray(model.score_all(params, jnp.arange(planted.NUM_USERS)))) == 1.0
+    model = ensemble.model(num_users=planted_world.NUM_USERS, num_items=planted_world.NUM_ITEMS, dimension=3)
+    params = model.solve(planted_world.interactions(), jax.random.key(0))
+    assert planted_world.share_found(np.asarray(model.score_all(params, jnp.arange(planted_world.NUM_USERS)))) == 1.0
 
 
 @pytest.mark.parametrize(

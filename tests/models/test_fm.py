@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_groups
 import pytest
 import sides
 
@@ -90,12 +90,12 @@ def test_two_planted_groups_are_learned(name, with_side):
     """With the group as a side feature of both and as a cross, it is what is learned first."""
     side = None
     if with_side:
-        groups = [np.arange(planted.NUM_USERS)[:, None] % 2, np.arange(planted.NUM_ITEMS)[:, None] // 8]
+        groups = [np.arange(planted_groups.NUM_USERS)[:, None] % 2, np.arange(planted_groups.NUM_ITEMS)[:, None] // 8]
         user, item = (group.astype(np.int32) for group in groups)
         side = fields.Side(user_ids=user, item_ids=item, user_crossed=user, item_crossed=item)
-    sizes = {"num_users": planted.NUM_USERS, "num_items": planted.NUM_ITEMS, "dimension": 4}
+    sizes = {"num_users": planted_groups.NUM_USERS, "num_items": planted_groups.NUM_ITEMS, "dimension": 4}
     model = METHODS[name](**sizes, side=side, num_buckets=16)
-    assert planted.learned(model, objectives.listwise(model=model)) > 0.95
+    assert planted_groups.learned(model, objectives.listwise(model=model)) > 0.95
 
 
 def test_wrong_hyperparameters_are_refused():

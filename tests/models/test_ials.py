@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_world
 import pytest
 
 from jaxrec.models import ials
@@ -94,9 +94,9 @@ def test_the_tables_start_from_a_normal_over_the_root_of_the_dimension():
 
 
 def test_the_planted_groups_are_found():
-    model = ials.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, dimension=3, l2=0.01)
-    params = model.solve(planted.interactions(), jax.random.key(0))
-    assert planted.share_found(np.asarray(model.score_all(params, jnp.arange(planted.NUM_USERS)))) == 1.0
+    model = ials.model(num_users=planted_world.NUM_USERS, num_items=planted_world.NUM_ITEMS, dimension=3, l2=0.01)
+    params = model.solve(planted_world.interactions(), jax.random.key(0))
+    assert planted_world.share_found(np.asarray(model.score_all(params, jnp.arange(planted_world.NUM_USERS)))) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ The neighbours themselves are tested in `tests/test_neighbours.py`.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_world
 import pytest
 
 from jaxrec.models import item_knn, user_knn
@@ -87,9 +87,9 @@ def test_a_place_without_a_neighbour_counts_for_nothing(method):
 
 @pytest.mark.parametrize("method", [user_knn, item_knn])
 def test_the_planted_groups_are_found(method):
-    model = method.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS)
-    params = model.solve(planted.interactions(), jax.random.key(0))
-    assert planted.share_found(np.asarray(model.score_all(params, jnp.arange(planted.NUM_USERS)))) == 1.0
+    model = method.model(num_users=planted_world.NUM_USERS, num_items=planted_world.NUM_ITEMS)
+    params = model.solve(planted_world.interactions(), jax.random.key(0))
+    assert planted_world.share_found(np.asarray(model.score_all(params, jnp.arange(planted_world.NUM_USERS)))) == 1.0
 
 
 @pytest.mark.parametrize("method", [user_knn, item_knn])

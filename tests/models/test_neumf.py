@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_groups
 import pytest
 
 from jaxrec import objectives
@@ -74,8 +74,8 @@ def test_neumf_from_its_halves_scores_their_weighted_mean(alpha):
 @pytest.mark.parametrize("name", ["gmf", "mlp", "neumf"])
 def test_two_planted_groups_are_learned(name):
     make = {"gmf": gmf.model, "mlp": mlp.model, "neumf": neumf.model}[name]
-    model = make(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, dimension=4)
-    assert planted.learned(model, objectives.listwise(model=model)) > 0.95
+    model = make(num_users=planted_groups.NUM_USERS, num_items=planted_groups.NUM_ITEMS, dimension=4)
+    assert planted_groups.learned(model, objectives.listwise(model=model)) > 0.95
 
 
 def test_wrong_hyperparameters_are_refused():

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_world
 import pytest
 
 from jaxrec.models import mf, pure_svd
@@ -44,9 +44,9 @@ def test_the_tables_are_balanced_already():
 
 
 def test_the_planted_groups_are_found():
-    model = pure_svd.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, dimension=2)
-    params = model.solve(planted.interactions(), jax.random.key(0))
-    assert planted.share_found(np.asarray(model.score_all(params, jnp.arange(planted.NUM_USERS)))) == 1.0
+    model = pure_svd.model(num_users=planted_world.NUM_USERS, num_items=planted_world.NUM_ITEMS, dimension=2)
+    params = model.solve(planted_world.interactions(), jax.random.key(0))
+    assert planted_world.share_found(np.asarray(model.score_all(params, jnp.arange(planted_world.NUM_USERS)))) == 1.0
 
 
 def test_a_dimension_as_large_as_the_data_is_refused():

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import planted
+import planted_groups
 import pytest
 import sides
 
@@ -54,8 +54,8 @@ def test_the_in_batch_objective_is_a_softmax_over_the_other_items_less_their_log
 
 
 def test_log_frequency_is_of_training_rows_and_finite_for_items_without_one():
-    train, _ = planted.groups()
-    counts = np.bincount(train.items, minlength=planted.NUM_ITEMS)
+    train, _ = planted_groups.groups()
+    counts = np.bincount(train.items, minlength=planted_groups.NUM_ITEMS)
     np.testing.assert_allclose(sampling.log_frequency(train), np.log(counts / 120), rtol=1e-6)
     first = train.take(np.arange(5))
     assert sampling.log_frequency(first)[int(np.setdiff1d(np.arange(16), first.items)[0])] == pytest.approx(
@@ -64,10 +64,12 @@ def test_log_frequency_is_of_training_rows_and_finite_for_items_without_one():
 
 
 def test_two_planted_groups_are_learned():
-    train, _ = planted.groups()
-    model = two_tower.model(num_users=planted.NUM_USERS, num_items=planted.NUM_ITEMS, dimension=8, widths=(8, 4))
+    train, _ = planted_groups.groups()
+    model = two_tower.model(
+        num_users=planted_groups.NUM_USERS, num_items=planted_groups.NUM_ITEMS, dimension=8, widths=(8, 4)
+    )
     objective = objectives.in_batch(model=model, log_q=jnp.asarray(sampling.log_frequency(train)))
-    assert planted.learned(model, objective, num_epochs=30) > 0.95
+    assert planted_groups.learned(model, objective, num_epochs=30) > 0.95
 
 
 def test_crosses_and_wrong_hyperparameters_are_refused():
