@@ -89,16 +89,23 @@ Loss = Callable[[Array, Array, Array], Array]  # (scores [..., N], relevant, whe
 
 
 def next_item(
-    *, model: Model, num_items: int, num_negatives: int = 1, loss: Loss = losses.bce, piece_size: int | None = None
+    *,
+    model: Model,
+    num_items: int,
+    num_negatives: int = 1,
+    negatives: str = "user",
+    loss: Loss = losses.bce,
+    piece_size: int | None = None,
 ) -> Objective:
     """Builds the objective of every item of a history after those before it, against sampled items.
 
     Args:
         model: With `sequence.states`.
         num_items: I.
-        num_negatives: Uniformly random items of each *user*, shared by all places of the history, where published code
-            draws them for each place: with 128 of them a table [B, L, N, D] would have to be gathered. One that is the
-            item to be predicted does not count; one that the user has elsewhere does, as in gSASRec.
+        num_negatives: Uniformly random items beside each item to be predicted. One that is the item to be predicted
+            does not count; one that the user has elsewhere does, as in gSASRec.
+        negatives: Drawn for each "place" of a history, as published code does it, for which rows [B, L, N, D] are
+            gathered: for few of them. Or for each "user", shared by all places: for a hundred.
         loss: (scores [..., 1 + N], relevant, where) -> [...], such as `losses.bce` or `losses.softmax`; the relevant
             item stands first.
         piece_size: Users whose loss and gradient are taken at a time, cut to the length of the longest history among
@@ -110,22 +117,27 @@ def next_item(
         (negatives, dropout) depends on the step and the user, so not on the number of devices.
 
     Raises:
-        ValueError: If `num_negatives < 1`, `piece_size < 1`, or the model has no states of places.
+        ValueError: If `num_negatives < 1`, `piece_size < 1`, `negatives` is neither of the two, or the model has no
+            states of places.
     """
     if num_negatives < 1:
         raise ValueError(f"Expected num_negatives >= 1, got num_negatives={num_negatives}.")
+    if negatives not in ("user", "place"):
+        raise ValueError(f'Expected negatives to be "user" or "place", got negatives={negatives!r}.')
     if piece_size is not None and piece_size < 1:
         raise ValueError(f"Expected piece_size >= 1, got piece_size={piece_size}.")
     if model.sequence is None or model.sequence.states is None:
         raise ValueError("Expected a model of item sequences that looks at no later item, with sequence.states.")
+    drawn = "neg" if negatives == "user" else "neg_of_places"
     embed, vectors, states_of = model.sequence.embed, model.sequence.vectors, model.sequence.states
 
     def of_user(params, rows, known):
-        pos, neg = rows["pos"], rows["neg"]
+        pos, neg = rows["pos"], rows[drawn]
         states = states_of(params, known["user"], rows["before"], known["before"] != EMPTY, known["key"])
-        scores = jnp.concatenate([jnp.sum(states * pos, axis=-1, keepdims=True), states @ neg.T], axis=-1)
+        of_neg = states @ neg.T if neg.ndim == 2 else jnp.sum(states[:, None] * neg, axis=-1)
+        scores = jnp.concatenate([jnp.sum(states * pos, axis=-1, keepdims=True), of_neg], axis=-1)
         relevant = jnp.broadcast_to(jnp.arange(1 + num_negatives) == 0, scores.shape)
-        others = known["neg"][None] != known["targets"][:, None]
+        others = known[drawn] != known["targets"][:, None]
         where = jnp.concatenate([jnp.ones_like(others[:, :1]), others], axis=-1)
         return jnp.where(known["counts"], loss(scores, relevant, where), 0).sum()
 
@@ -134,13 +146,14 @@ def next_item(
         users = batch["users"]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, users)
         negative_keys, state_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        neg = jax.vmap(lambda key: jax.random.randint(key, (num_negatives,), 0, num_items))(negative_keys)
         targets = params["given"]["histories"][users]
+        shape = (1 if negatives == "user" else targets.shape[1], num_negatives)
+        neg = jax.vmap(lambda key: jax.random.randint(key, shape, 0, num_items))(negative_keys)
         before = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=EMPTY)
         counts = (before != EMPTY) & (targets != EMPTY) & batch["where"][:, None]
         rows = {"before": embed(params, before), "pos": vectors(params, jnp.maximum(targets, 0))}
-        rows["neg"] = vectors(params, neg)
-        known = {"user": users, "key": state_keys, "before": before, "targets": targets, "neg": neg, "counts": counts}
+        rows[drawn] = vectors(params, neg[:, 0] if negatives == "user" else neg)
+        known = {"user": users, "key": state_keys, "before": before, "targets": targets, drawn: neg, "counts": counts}
         if piece_size is None:
             total = jnp.sum(jax.vmap(of_user, (None, 0, 0))(params, rows, known))
         else:
@@ -151,7 +164,8 @@ def next_item(
     return objective
 
 
-_PLACES = ("before", "pos", "targets", "counts", "hidden")  # what has an entry for each place of a history
+# What has an entry for each place of a history.
+_PLACES = ("before", "pos", "targets", "neg_of_places", "counts", "hidden")
 _LENGTHS = 3  # lengths that a piece may be cut to: each takes compiling, and a fourth saves a twentieth
 
 

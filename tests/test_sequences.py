@@ -119,14 +119,36 @@ def test_softmax_over_sampled_items_is_a_loss_too():
     assert float(value(objective_of(loss=losses.softmax, num_negatives=4), [1])[0]) > 0
 
 
+def test_negatives_of_places_differ_between_places():
+    """With states that are all the same, and the difference to the last place's negative as the loss."""
+    model = MODEL
+    same = types.Sequence(
+        embed=model.sequence.embed,
+        state=model.sequence.state,
+        vectors=model.sequence.vectors,
+        states=lambda params, user, rows, present, key: jnp.ones_like(rows),
+    )
+    model = sequences.model(init=MODEL.init, sequence=same, num_items=6, max_length=3)
+    first = lambda scores, relevant, where: scores[:, 1] - scores[-1, 1]
+    shared, apart = (
+        float(value(sequences.next_item(model=model, num_items=6, negatives=kind, loss=first), [1])[0])
+        for kind in ("user", "place")
+    )
+    assert shared == 0
+    assert apart != 0
+
+
+@pytest.mark.parametrize("negatives", ["user", "place"])
 @pytest.mark.parametrize("size", [1, 3])
-def test_pieces_are_the_batch_at_once_and_so_are_their_gradients(size):
+def test_pieces_are_the_batch_at_once_and_so_are_their_gradients(size, negatives):
     """Five users in pieces that do not divide them, one who does not count, under dropout."""
     model = running_mean(dropout=0.5)
     users, where = [1, 2, 0, 1, 3], [True, True, True, False, True]
 
     def evaluate(piece_size):
-        objective = sequences.next_item(model=model, num_items=6, num_negatives=2, piece_size=piece_size)
+        objective = sequences.next_item(
+            model=model, num_items=6, num_negatives=2, negatives=negatives, piece_size=piece_size
+        )
         loss = lambda tables: objective({**PARAMS, "tables": tables}, batch(users, where), jax.random.key(3), None)
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(PARAMS["tables"])
 
@@ -145,5 +167,7 @@ def test_wrong_settings_are_refused():
         objective_of(piece_size=0)
     with pytest.raises(ValueError, match="num_negatives=0"):
         objective_of(num_negatives=0)
+    with pytest.raises(ValueError, match="negatives='item'"):
+        objective_of(negatives="item")
     with pytest.raises(ValueError, match="item sequences"):
         sequences.next_item(model=types.Model(*[lambda *args: None] * 3), num_items=6)
