@@ -14,6 +14,7 @@ from benchmarks import (
     interactions,
     propagation_throughput,
     solve_throughput,
+    sequence_throughput,
     timing,
     train_throughput,
 )
@@ -118,6 +119,17 @@ def test_train_throughput_runs(tmp_path):
     assert libraries_of(adagrad) == libraries_of(apr) == {"jaxrec"} | installed("torch")
 
 
+def test_sequence_throughput_runs(tmp_path):
+    path = tmp_path / "sequences.json"
+    sizes = {"users": 8, "items": 9, "examples": 6, "batch_size": 4, "dimension": 4, "max_length": 5, "blocks": 1}
+    config = sequence_throughput.Config(**sizes, piece_sizes=(0, 2), threads=(1,), repeats=1, json=path)
+    sequence_throughput.main(config)
+    (table,) = tables_of(path)
+    assert [row["setting"] for row in table["rows"][:2]] == ["batch at once", "pieces of 2"]
+    assert libraries_of(table) == {"jaxrec"} | installed("torch")
+    assert {row["amount"] for row in table["rows"]} == {6}
+
+
 def test_attack_throughput_runs(tmp_path):
     path = tmp_path / "attack.json"
     config = attack_throughput.Config(
@@ -214,6 +226,7 @@ def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation")])
 @pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput", "solve_throughput"])
+@pytest.mark.parametrize("name", [f"{kind}_throughput" for kind in ("train", "sequence", "attack", "evaluate")])
 def test_a_size_of_zero_is_refused_in_one_line(name, capsys):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as refused:
