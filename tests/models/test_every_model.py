@@ -189,8 +189,12 @@ def sequence_of(method):
 
 
 def state_after(method, *items):
-    """The state after items in the newest places of a history of eight."""
+    """The state after items in the newest places of a history of eight, with weights large enough that all count."""
     sequence, params = sequence_of(method)
+    rng = np.random.default_rng(0)
+    params = params | {
+        "weights": jax.tree.map(lambda x: x + jnp.asarray(rng.normal(size=x.shape), x.dtype), params["weights"])
+    }
     ids = jnp.array([-1] * (8 - len(items)) + list(items), jnp.int32)
     return jax.jit(lambda ids: sequence.state(params, jnp.int32(0), sequence.embed(params, ids), ids >= 0))(ids)
 
