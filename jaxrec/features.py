@@ -8,7 +8,7 @@ No feature of a row depends on later rows: `before_each` looks back alone, `hist
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def histories(
     end = until if until is not None else times.max(initial=0)
     kept = times <= end
     rows = pd.DataFrame({"id": ids[kept], "time": times[kept]}).sort_values(["id", "time"], kind="stable")
-    by_id = rows.groupby("id")["time"]
+    by_id: Any = rows.groupby("id")["time"]
     span = np.maximum((end - by_id.min()) / DAY, 1)
     gaps = (by_id.diff() / DAY).groupby(rows["id"])
     found["activity"] = by_id.size().reindex(found.index, fill_value=0).astype(float)
@@ -124,9 +124,9 @@ def scaled(values: np.ndarray, *, seen: np.ndarray) -> np.ndarray:
     All is fitted where `seen` [R]. A column without any value there is 0.
     """
     imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(values[seen])
-    filled = imputer.transform(values)
+    filled = np.asarray(imputer.transform(values))
     clipped = np.clip(filled, *iqr_bounds(filled[seen]))
-    return StandardScaler().fit(clipped[seen]).transform(clipped).astype(np.float32)
+    return np.asarray(StandardScaler().fit(clipped[seen]).transform(clipped), np.float32)
 
 
 def movielens(train: Interactions, users: pd.DataFrame, movies: pd.DataFrame) -> fields.Side:
@@ -154,7 +154,7 @@ def movielens(train: Interactions, users: pd.DataFrame, movies: pd.DataFrame) ->
     hot = genres.to_numpy(np.float32)
     hot = hot / np.sqrt(np.maximum(hot.sum(axis=1, keepdims=True), 1))
     first_genre = _codes(movies["genres"].fillna("").str.split("|").str[:1].str.join("").to_frame())
-    year = movies["title"].str.extract(r"\((\d{4})\)\s*$")[0].astype(float)
+    year: Any = movies["title"].str.extract(r"\((\d{4})\)\s*$")[0].astype(float)
     decade = _codes((year // 10).fillna(-1).to_frame())
     of_items = _history_values(train, "items")
     item_seen = np.bincount(train.items, minlength=train.num_items) > 0

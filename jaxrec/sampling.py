@@ -233,8 +233,7 @@ def by_popularity(train: Interactions, *, exponent: float = 0.75, num: int | Non
         target = (bits % jnp.maximum(total, 1).astype(jnp.uint32)).astype(jnp.int32)
         below = _num_below(gaps, depth, start, end, target)
         target = target + jnp.where(below > start, own[below], 0)
-        items = jnp.minimum(jnp.searchsorted(ends, target, side="right"), len(ends) - 1)
-        items = jnp.where(total > 0, items, len(ends) - 1).astype(jnp.int32)
+        items = jnp.minimum(jnp.searchsorted(ends, target, side="right"), len(ends) - 1).astype(jnp.int32)
         return items[:, 0] if num is None else items
 
     return draw
