@@ -153,9 +153,9 @@ def movielens(train: Interactions, users: pd.DataFrame, movies: pd.DataFrame) ->
     genres = movies["genres"].str.get_dummies("|").drop(columns="", errors="ignore")
     hot = genres.to_numpy(np.float32)
     hot = hot / np.sqrt(np.maximum(hot.sum(axis=1, keepdims=True), 1))
-    first_genre = _codes(movies["genres"].fillna("").str.split("|").str[:1].str.join("").to_frame())
+    first_genre = _codes(pd.DataFrame({"genre": movies["genres"].fillna("").str.split("|").str[0]}))
     year: Any = movies["title"].str.extract(r"\((\d{4})\)\s*$")[0].astype(float)
-    decade = _codes((year // 10).fillna(-1).to_frame())
+    decade = _codes(pd.DataFrame({"decade": (year // 10).fillna(-1)}))
     of_items = _history_values(train, "items")
     item_seen = np.bincount(train.items, minlength=train.num_items) > 0
     user_seen = np.bincount(train.users, minlength=train.num_users) > 0
