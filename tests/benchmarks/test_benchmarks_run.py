@@ -1,5 +1,6 @@
 """The benchmarks run, at tiny shapes, and their yardsticks compute what they should. No time is ever asserted."""
 
+import dataclasses
 import importlib
 import json
 import math
@@ -210,6 +211,32 @@ def test_solve_throughput_runs(tmp_path):
     ease, ials = tables_of(path)
     assert libraries_of(ease) == {"jaxrec", "numpy"}
     assert libraries_of(ials) == {"jaxrec"} | installed("implicit")
+
+
+def test_latency_runs(tmp_path, capsys):
+    path = tmp_path / "latency.json"
+    shape = {"users": 6, "items": 9, "many_items": 30, "known": 4, "dimension": 4, "batch_sizes": (1, 2), "k": 3}
+    latency.main(latency.Config(**shape, calls=3, lists_of=5, list_length=7, json=path))
+    found = json.loads(path.read_text())
+    names = [(row["model"], row["items"], row["users"]) for row in found["rows"]]
+    models = [("MF 4", 9), ("MF 4", 30), ("SASRec, 4 places", 9), ("EASE, item by item", 9)]
+    assert names == [(*model, size) for model in models for size in (1, 2)]
+    assert all(len(row["seconds"]) == 3 for row in found["rows"])
+    assert found["lists"]["peak_bytes"] > 1e7, "in bytes: Python with jax takes more than ten of a million"
+    assert "Top 7 of 30 items for 5 users" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_request_is_timed_call_by_call_after_the_warm_up():
+    config = latency.Config(users=6, items=9, known=4, dimension=4, k=3, calls=3)
+    now = iter([second for call in range(13) for second in (0.0, float(call))])
+    case = next(latency.cases(dataclasses.replace(config, many_items=9)))
+    assert latency.call_times(case, config, 2, clock=lambda: next(now)) == [10.0, 11.0, 12.0]
+
+
+def test_known_items_are_distinct_and_in_the_catalogue():
+    items = latency.known_items(np.random.default_rng(0), 50, 7, 6)
+    assert all(len(set(row)) == 6 for row in items.tolist())
+    assert (items.min(), items.max()) == (0, 6)
 
 
 def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
