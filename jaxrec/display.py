@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import rich.console
@@ -230,12 +230,21 @@ class Point(NamedTuple):
     filled: bool
 
 
-def points(path: pathlib.Path, series: Mapping[str, Sequence[Point]], *, x: Sequence[str], y: str, title: str) -> None:
-    """Draws points as a PNG, each series joined in its order: a panel for each x axis.
+def points(
+    path: pathlib.Path,
+    series: Mapping[str, Sequence[Point]],
+    *,
+    x: Sequence[str],
+    y: str,
+    title: str,
+    joined: Collection[str] = (),
+) -> None:
+    """Draws points as a PNG: a panel for each x axis.
 
     Args:
         series: {"GROUP, REST": its points}: a colour for each group, a marker for each rest.
         x, y: What stands at the axes.
+        joined: Rests whose points are joined by lines, in their order.
     """
     import matplotlib
 
@@ -245,8 +254,8 @@ def points(path: pathlib.Path, series: Mapping[str, Sequence[Point]], *, x: Sequ
     groups = list(dict.fromkeys(name.partition(", ")[0] for name in series))
     rests = list(dict.fromkeys(name.partition(", ")[2] for name in series))
     colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
-    markers, styles = ("*", "o", "s", "^", "D"), ("", "-", "--", ":", "-.")
-    figure, axes = plt.subplots(1, len(x), figsize=(5.4 * len(x), 4.4), sharey=True, squeeze=False)
+    markers, styles = ("*", "o", "s", "^", "D"), ("-.", "-", "--", ":")
+    figure, axes = plt.subplots(1, len(x), figsize=(5.4 * len(x), 4.8), sharey=True, squeeze=False)
     for place, (axis, label) in enumerate(zip(axes[0], x, strict=True)):
         for name, its_points in series.items():
             group, _, rest = name.partition(", ")
@@ -254,7 +263,8 @@ def points(path: pathlib.Path, series: Mapping[str, Sequence[Point]], *, x: Sequ
             kind = rests.index(rest)
             marker, size = markers[kind % len(markers)], 11 if kind == 0 else 5
             xs, ys = [point.x[place] for point in its_points], [point.y for point in its_points]
-            axis.plot(xs, ys, linestyle=styles[kind % len(styles)], color=colour, linewidth=0.8)
+            if rest in joined:
+                axis.plot(xs, ys, linestyle=styles[kind % len(styles)], color=colour, linewidth=0.8)
             for point in its_points:
                 fill = colour if point.filled else "white"
                 axis.plot(point.x[place], point.y, marker, color=colour, markerfacecolor=fill, markersize=size)
@@ -262,9 +272,9 @@ def points(path: pathlib.Path, series: Mapping[str, Sequence[Point]], *, x: Sequ
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel(y)
-    axes[0][0].legend(fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(groups) * 2, fontsize=8)
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     _save(path, figure)
 
 

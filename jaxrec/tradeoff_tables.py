@@ -63,6 +63,7 @@ def publish(study: Study, found: Findings, made: Sequence[records.Record]) -> No
         x=("intra-list diversity, genres", "novelty, bits"),
         y=f"NDCG@{K}",
         title=f"{study.first.dataset}, test items; filled: non-dominated on validation",
+        joined={point.method for point in next(iter(found.values()))} - {AS_TRAINED, LOSS},
     )
     chosen = {(r.model, r.defence) for r in made if r.metric == "chosen" and r.value}
     shown = (*AIMS, "coverage", "gini", "long_tail_share")
