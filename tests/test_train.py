@@ -1,5 +1,6 @@
 """Training on several devices, and in two processes, is training on one."""
 
+import dataclasses
 import os
 import pathlib
 import socket
@@ -149,3 +150,19 @@ def test_two_processes_with_two_devices_each_give_the_tables_of_one(tmp_path):
             np.testing.assert_allclose(found["loss"], metrics["loss"], rtol=1e-4)
             for name, table in state.trained["tables"].items():
                 np.testing.assert_allclose(found[name], table, rtol=0, atol=1e-5)
+
+
+def test_a_batch_knows_how_many_steps_were_taken_before_it():
+    """Also in a second run from where the first one ended."""
+
+    def make(devices):
+        del devices
+        step = lambda state, given, batch, key: dataclasses.replace(state, step=state.step + 1)
+        return lambda *inputs: (step(*inputs), {"step": inputs[2]["step"]})
+
+    trainer, state = train.parallel(make), two_processes.make_state()
+    batches = {name: np.zeros((2, 3), np.int32) for name in ("users", "pos")}
+    seen = sampling.seen(two_processes.make_data())
+    for expected in ([0, 1], [2, 3]):
+        state, metrics = trainer.run(state, {}, seen, batches)
+        np.testing.assert_array_equal(metrics["step"], np.repeat(expected, 3).reshape(2, 3))
