@@ -63,15 +63,14 @@ def parts(config: Config):
     import optax
 
     from jaxrec import bench, losses, model_table, sequences, study
-    from jaxrec.models import sasrec
+    from jaxrec.models import bert4rec, caser, gru4rec, hstu, item_knn, popularity, sasrec
 
     data = study.published_split("ml-1m-sequences", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
-    train = data.split.train
+    train, length = data.split.train, config.max_length
     sizes = {"num_users": train.num_users, "num_items": train.num_items}
     adam = optax.adam(config.learning_rate, b2=0.98)
 
-    def next_item(name, model, loss, num_negatives, words):
-        objective = sequences.next_item(model=model, num_items=train.num_items, num_negatives=num_negatives, loss=loss)
+    def trained(name, model, objective, words):
         fit = model_table.by_steps(
             model,
             objective,
@@ -84,12 +83,25 @@ def parts(config: Config):
         schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
         return model_table.Row(name, model, schedule, fit, epochs="best")
 
-    calibrated = losses.gbce(num_items=train.num_items, num_negatives=256)
-    attention = sasrec.model(**sizes, max_length=config.max_length)
+    def next_item(name, model, loss, num_negatives, words):
+        objective = sequences.next_item(model=model, num_items=train.num_items, num_negatives=num_negatives, loss=loss)
+        return trained(name, model, objective, f"{words}, {num_negatives} negatives a history")
+
+    num_negatives = 256 if train.num_items > 256 else 1
+    calibrated = losses.gbce(num_items=train.num_items, num_negatives=num_negatives)
+    attention, masked = (made.model(**sizes, max_length=length) for made in (sasrec, bert4rec))
+    recurrent = gru4rec.model(num_items=train.num_items, max_length=length)
+    neighbours = item_knn.model(**sizes, weighting="tfidf", asymmetry=0.4)
     rows = [
-        next_item("SASRec, BCE", attention, losses.bce, 1, "d 50, 1 negative"),
-        next_item("SASRec, sampled softmax", attention, losses.softmax, 128, "d 50, 128 negatives a history"),
-        next_item("gSASRec", attention, calibrated, 256, "d 50, 256 negatives a history, t .75"),
+        model_table.Row("popularity", popularity.model(**sizes), "counts", seeds=1),
+        model_table.Row("item-kNN", neighbours, "100 neighbours, TF-IDF, asymmetry .4", seeds=1),
+        next_item("SASRec, BCE", attention, losses.bce, 1, "d 50"),
+        next_item("SASRec, sampled softmax", attention, losses.softmax, 128, "d 50"),
+        next_item("gSASRec", attention, calibrated, num_negatives, "d 50, t .75"),
+        next_item("HSTU", hstu.model(**sizes, max_length=length), losses.softmax, 128, "d 50, softmax"),
+        next_item("GRU4Rec", recurrent, losses.softmax, 128, "d 64, 128 hidden, softmax"),
+        next_item("Caser", caser.model(**sizes, max_length=length), losses.softmax, 128, "d 50, window 5, softmax"),
+        trained("BERT4Rec", masked, bert4rec.objective(model=masked, num_items=train.num_items), "d 64, masks .2"),
     ]
     return data, bench.leave_one_out(data.split, cutoffs=(10, 50, 100)), rows
 
