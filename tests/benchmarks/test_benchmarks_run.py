@@ -14,8 +14,8 @@ from benchmarks import (
     evaluate_throughput,
     interactions,
     propagation_throughput,
-    solve_throughput,
     sequence_throughput,
+    solve_throughput,
     timing,
     train_throughput,
 )
