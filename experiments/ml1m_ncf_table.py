@@ -18,9 +18,11 @@ from jaxrec import command, runtime
 @dataclasses.dataclass(frozen=True)
 class Config:
     rows: tuple[str, ...] = ()  # names of the models wanted (default: all)
-    dimension: int = 64  # of MF, iALS and LightGCN
-    epochs: int = 40  # at most, of neural models and of BPR; validation chooses how many
+    dimension: int = 64  # of MF by BPR, and of iALS
+    mf_dimension: int = 192  # of logistic MF
     mf_epochs: int = 32  # of logistic MF, whose learning rate falls with them
+    epochs: int = 16  # at most, of NeuMF and its halves; validation chooses how many
+    bpr_epochs: int = 100  # at most, of MF by BPR
     seed: int = 0  # of the first training, and of the validation items where times are unknown
     num_seeds: int = 1  # trainings of each model that has chance in it, with seeds seed, seed + 1, ...
     run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/ml1m_ncf_table/NAME)
@@ -30,7 +32,7 @@ class Config:
 
 SMOKE_USERS = 200
 EXPECTED = {
-    **dict.fromkeys(("dimension", "epochs", "mf_epochs", "num_seeds"), command.POSITIVE),
+    **dict.fromkeys(("dimension", "mf_dimension", "mf_epochs", "epochs", "bpr_epochs", "num_seeds"), command.POSITIVE),
     "seed": command.NON_NEGATIVE,
 }
 PUBLISHED = {  # Ferrari Dacrema et al., TOIS 2021, tables 54 and 55; iALS and MF: Rendle et al., 2020 and 2021
@@ -51,7 +53,7 @@ def main(config: Config) -> None:
     from jaxrec import table_records
 
     if config.smoke:
-        config = dataclasses.replace(config, epochs=1, mf_epochs=1, dimension=8)
+        config = dataclasses.replace(config, epochs=1, mf_epochs=1, bpr_epochs=1, dimension=8, mf_dimension=8)
     data, on, rows = parts(config)
     table_records.execute("ml1m_ncf_table", config, data, on, rows, published=PUBLISHED)
 
@@ -138,17 +140,17 @@ def trained(config: Config, data):
         bpr,
         objectives.pairwise(model=bpr),
         optax.adagrad(0.05, initial_accumulator_value=0.1),
-        num_epochs=config.epochs,
+        num_epochs=config.bpr_epochs,
         batch_size=512,
     )
-    logistic = biased_mf.model(**sizes, dimension=config.dimension, init_scale=0.1)
-    num_steps = config.mf_epochs * -(-(len(train) + len(data.split.valid)) // 512)
+    logistic = biased_mf.model(**sizes, dimension=config.mf_dimension, init_scale=0.1)
+    num_steps = config.mf_epochs * -(-(len(train) + len(data.split.valid)) // 128)
     by_logistic = model_table.by_direct_steps(
         logistic,
         lambda model: objectives.listwise(model=model, loss=losses.bce, l2=0.005),
         optax.sgd(optax.linear_schedule(0.02, 0.002, num_steps)),
         num_epochs=config.mf_epochs,
-        batch_size=512,
+        batch_size=128,
         draw=draw[8],
     )
 
@@ -158,19 +160,19 @@ def trained(config: Config, data):
             objectives.listwise(model=model, loss=losses.bce),
             optax.adam(1e-3),
             num_epochs=config.epochs,
-            batch_size=1024,
-            validate_every=2,
+            batch_size=512,
+            validate_every=4,
             draw=draw[4],
         )
 
-    ncf = {"GMF": gmf.model(**sizes), "MLP": mlp.model(**sizes), "NeuMF": neumf.model(**sizes)}
-    words = "BCE, 4 negatives, Adam .001, batch 1,024"
+    ncf = {name: made.model(**sizes, dimension=16) for name, made in {"GMF": gmf, "MLP": mlp, "NeuMF": neumf}.items()}
+    words = "BCE, 4 negatives, d 16, Adam .001, batch 512"
     return [
         model_table.Row("MF, BPR", bpr, f"d {config.dimension}, Adagrad .05, batch 512", by_bpr),
         model_table.Row(
             "MF, logistic",
             logistic,
-            f"d {config.dimension}, biases, 8 negatives, SGD .02 falling to .002, L2 .005, batch 512",
+            f"d {config.mf_dimension}, biases, 8 negatives, SGD .02 falling to .002, L2 .005, batch 128",
             by_logistic,
             epochs="fixed",
         ),
