@@ -13,6 +13,7 @@ from benchmarks import (
     attack_throughput,
     evaluate_throughput,
     interactions,
+    latency,
     propagation_throughput,
     sequence_throughput,
     solve_throughput,
@@ -254,6 +255,9 @@ def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch
 @pytest.mark.parametrize("name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation")])
 @pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput", "solve_throughput"])
 @pytest.mark.parametrize("name", [f"{kind}_throughput" for kind in ("train", "sequence", "attack", "evaluate")])
+@pytest.mark.parametrize(
+    "name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation", "solve")]
+)
 def test_a_size_of_zero_is_refused_in_one_line(name, capsys):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as refused:
