@@ -149,7 +149,7 @@ def movielens(train: Interactions, users: pd.DataFrame, movies: pd.DataFrame) ->
     for name, table, num in (("users", users, train.num_users), ("movies", movies, train.num_items)):
         if len(table) != num:
             raise ValueError(f"Expected {num} rows of {name}, got {len(table)}.")
-    demographics = _codes(users[["gender", "age", "occupation"]])
+    demographics = _codes(users.loc[:, ["gender", "age", "occupation"]])
     genres = movies["genres"].str.get_dummies("|").drop(columns="", errors="ignore")
     hot = genres.to_numpy(np.float32)
     hot = hot / np.sqrt(np.maximum(hot.sum(axis=1, keepdims=True), 1))
@@ -177,6 +177,6 @@ def _history_values(train: Interactions, of: Literal["users", "items"]) -> np.nd
     ).to_numpy()
 
 
-def _codes(table: pd.DataFrame) -> np.ndarray:
-    """Each column's values as 0, 1, 2, ... in ascending order, int32 [R, F]."""
+def _codes(table: Any) -> np.ndarray:
+    """Each column of a table, its values as 0, 1, 2, ... in ascending order, int32 [R, F]."""
     return np.stack([pd.factorize(table[name], sort=True)[0] for name in table], axis=1).astype(np.int32)
