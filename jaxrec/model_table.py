@@ -7,6 +7,7 @@ every cell of the table its measurement; a stopped table goes on where it was, a
 import functools
 import json
 import pathlib
+import shutil
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +24,13 @@ from jaxrec import (
     files,
     loop,
     metrics,
+    run_directory,
     sampling,
     train,
 )
 from jaxrec.types import InputError, Interactions, Model, Objective, Params
 
+MAY_CHANGE = (*run_directory.PLACES, "rows", "num_seeds", "reuse")  # of a config: what is added to a run
 METRICS = {"ndcg": metrics.ndcg, "hit_rate": metrics.hit_rate, "recall": metrics.recall}
 
 
@@ -185,6 +188,31 @@ def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first
     if not (directory / "checkpoints" / name).is_dir():
         raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
     return _fitted(directory, row, on, seed, first_seed)[0]
+
+
+def reuse(source: pathlib.Path, directory: pathlib.Path) -> None:
+    """Takes the trainings of another table's run over: their checkpoints and logs, not what they were measured at.
+
+    Raises:
+        InputError: If it is no run directory of a table, or began with other flags or data; every difference is named.
+    """
+    try:
+        theirs, mine = (json.loads((path / "config.json").read_text()) for path in (source, directory))
+    except (OSError, ValueError) as error:
+        raise InputError(f"Expected a run directory with a config.json, got {source}: {error}.") from None
+    shared = (theirs["config"].keys() & mine["config"].keys()) - set(MAY_CHANGE)
+    pairs = {name: (theirs["config"][name], mine["config"][name]) for name in sorted(shared)}
+    pairs["data"] = theirs["data"]["sha256"], mine["data"]["sha256"]
+    if differences := [f"{name}: {there} -> {here}" for name, (there, here) in pairs.items() if there != here]:
+        raise InputError(f"Expected {source} to have trained as this run does: {', '.join(differences)}.")
+    for folder, pattern in (("checkpoints", "*"), ("logs", "*"), ("measured", "*-choice.json")):
+        (directory / folder).mkdir(exist_ok=True)
+        for there in sorted((source / folder).glob(pattern)):
+            here, part = directory / folder / there.name, directory / folder / f".{there.name}"
+            if not here.exists():
+                shutil.rmtree(part, ignore_errors=True)
+                (shutil.copytree if there.is_dir() else shutil.copy)(there, part)
+                part.rename(here)
 
 
 def _cell(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Cell:

@@ -130,15 +130,17 @@ def execute(
     """What the `main` of a table does once its parts are there: run, record, write, print.
 
     Args:
-        config: With `seed`, `num_seeds`, `run_dir` and `rows`, the names of the rows that are wanted (none: all).
+        config: With `seed`, `num_seeds`, `run_dir` and `rows`, the names of the rows that are wanted (none: all); it
+            may have `reuse`, a run whose trainings are taken over.
     """
     wanted = [row for row in rows if not config.rows or row.name in config.rows]
     if unknown := sorted(set(config.rows) - {row.name for row in rows}):
         raise InputError(f"Expected --rows of {', '.join(row.name for row in rows)}; got {', '.join(unknown)}.")
     seeds = range(config.seed, config.seed + config.num_seeds)
-    may_change = (*run_directory.PLACES, "num_seeds", "rows")  # what is added to a run; cells it has are kept
-    path = config.run_dir or study.run_path(experiment, data, config, may_change=may_change)
-    with run_directory.open_run(path, config, data.fingerprint, may_change=may_change):
+    path = config.run_dir or study.run_path(experiment, data, config, may_change=model_table.MAY_CHANGE)
+    with run_directory.open_run(path, config, data.fingerprint, may_change=model_table.MAY_CHANGE):
+        if getattr(config, "reuse", None) is not None:
+            model_table.reuse(config.reuse, path)
         table = model_table.run(path, wanted, on, seeds=seeds)
         found = records_of(
             table,

@@ -1,0 +1,97 @@
+"""Sequence models on Amazon Beauty (5-core, in order of time): the last item, full ranking.
+
+22,363 users, 12,101 items, 198,502 events, nine a user: S3-Rec's files. The protocol of ml1m_sequential_table. Such
+short histories are where item-kNN is hard to beat.
+
+Expected: to be measured.
+Cost:     to be measured.
+Run:      python -m experiments.amazon_sequential_table
+"""
+
+import dataclasses
+import pathlib
+
+from jaxrec import command, runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rows: tuple[str, ...] = ()  # names of the models wanted (default: all)
+    epochs: int = 20  # of each model trained by steps; validation chooses how many
+    batch_size: int = 256  # histories a step
+    learning_rate: float = 1e-3  # of Adam
+    max_length: int = 50  # newest items of a history that are read
+    validate_every: int = 2  # epochs between looks at the validation items
+    seed: int = 0  # of the first training
+    num_seeds: int = 1  # trainings of each model, with seeds seed, seed + 1, ...
+    run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/amazon_sequential_table/NAME)
+    data_dir: pathlib.Path | None = None  # holds amazon-s3rec-sequences/Beauty.txt (default: $JAXREC_DATA)
+    smoke: bool = False  # the whole path on 100 users, one epoch
+
+
+SMOKE_USERS = 100
+EXPECTED = {
+    **dict.fromkeys(("epochs", "batch_size", "max_length", "validate_every", "num_seeds"), command.POSITIVE),
+    "learning_rate": command.POSITIVE,
+    "seed": command.NON_NEGATIVE,
+}
+
+
+def main(config: Config) -> None:
+    command.check(config, EXPECTED)
+    runtime.prepare()
+    from jaxrec import table_records
+
+    if config.smoke:
+        config = dataclasses.replace(config, epochs=1, validate_every=1)
+    data, on, rows = parts(config)
+    table_records.execute("amazon_sequential_table", config, data, on, rows)
+
+
+def parts(config: Config):
+    """The data, the bench, and the models."""
+    import optax
+
+    from jaxrec import bench, losses, model_table, sequences, study
+    from jaxrec.models import bert4rec, gru4rec, hstu, item_knn, popularity, sasrec
+
+    data = study.published_split("beauty", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
+    train, length = data.split.train, config.max_length
+    sizes = {"num_users": train.num_users, "num_items": train.num_items}
+
+    def trained(name, model, objective, words):
+        fit = model_table.by_steps(
+            model,
+            objective,
+            optax.adam(config.learning_rate, b2=0.98),
+            num_epochs=config.epochs,
+            batch_size=config.batch_size,
+            validate_every=config.validate_every,
+            examples=sequences.examples,
+        )
+        schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
+        return model_table.Row(name, model, schedule, fit, epochs="best")
+
+    def next_item(name, model, words):
+        objective = sequences.next_item(model=model, num_items=train.num_items, num_negatives=128, loss=losses.softmax)
+        return trained(name, model, objective, f"{words}, softmax over 128 negatives a history")
+
+    attention, transducer, masked = (
+        made.model(**sizes, max_length=length, dropout=0.5) for made in (sasrec, hstu, bert4rec)
+    )
+    recurrent = gru4rec.model(num_items=train.num_items, max_length=length, dropout=0.5)
+    by_mask = bert4rec.objective(model=masked, num_items=train.num_items, num_negatives=128)
+    neighbours = item_knn.model(**sizes, weighting="tfidf", asymmetry=0.4)
+    rows = [
+        model_table.Row("popularity", popularity.model(**sizes), "counts", seeds=1),
+        model_table.Row("item-kNN", neighbours, "100 neighbours, TF-IDF, asymmetry .4", seeds=1),
+        next_item("SASRec", attention, "d 50"),
+        next_item("HSTU", transducer, "d 50"),
+        next_item("GRU4Rec", recurrent, "d 64, 128 hidden"),
+        trained("BERT4Rec", masked, by_mask, "d 64, masks .2, softmax over 128 negatives"),
+    ]
+    return data, bench.leave_one_out(data.split, cutoffs=(10, 50, 100)), rows
+
+
+if __name__ == "__main__":
+    command.run(main, Config)

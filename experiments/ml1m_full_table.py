@@ -1,0 +1,135 @@
+"""Clean models on MovieLens-1M, full ranking of unseen items, with what their lists expose; or on a file of your own.
+
+The models of ml1m_ncf_table, and LightGCN, autoencoders, feature models and a hybrid, under the same choice on
+validation and the same training on training and validation pairs together. Beside accuracy: coverage, Gini and entropy
+of exposure, novelty, share of the long tail, and, where genres are known, diversity within a list of ten.
+
+Expected: to be measured.
+Cost:     to be measured.
+Run:      python -m experiments.ml1m_full_table --reuse RUN_DIR      (of ml1m_ncf_table: its trainings are taken over)
+          python -m experiments.ml1m_full_table --data ratings.csv --rows EASE "MF, BPR"
+"""
+
+import dataclasses
+import pathlib
+
+from experiments import ml1m_ncf_table
+from jaxrec import command, runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rows: tuple[str, ...] = ()  # names of the models wanted (default: all)
+    dimension: int = 64  # of MF by BPR, iALS and LightGCN
+    mf_dimension: int = 192  # of logistic MF
+    mf_epochs: int = 32  # of logistic MF, whose learning rate falls with them
+    epochs: int = 16  # at most, of NeuMF and its halves, LightGCN and feature models; validation chooses how many
+    bpr_epochs: int = 100  # at most, of MF by BPR, and of autoencoders
+    seed: int = 0  # of the first training, and of the validation items where times are unknown
+    num_seeds: int = 1  # trainings of each model that has chance in it, with seeds seed, seed + 1, ...
+    run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/ml1m_full_table/NAME)
+    data_dir: pathlib.Path | None = None  # holds MovieLens-1M (default: $JAXREC_DATA, cache, download, sample)
+    data: pathlib.Path | None = None  # a table of your own instead: .csv, .tsv, .inter or .parquet
+    reuse: pathlib.Path | None = None  # take finished trainings over from this run of the same flags
+    smoke: bool = False  # the whole path on 200 users, tiny models, one epoch
+
+
+def main(config: Config) -> None:
+    command.check(config, ml1m_ncf_table.EXPECTED)
+    runtime.prepare()
+    from jaxrec import table_records
+
+    if config.smoke:
+        small = {"epochs": 1, "mf_epochs": 1, "bpr_epochs": 1, "dimension": 8, "mf_dimension": 8}
+        config = dataclasses.replace(config, **small)
+    data, on, rows = parts(config)
+    table_records.execute("ml1m_full_table", config, data, on, rows, more_exposures=exposures(config, data))
+
+
+def parts(config: Config):
+    """The data, the bench of full ranking, and the models."""
+    from jaxrec import bench, study
+
+    num_users = ml1m_ncf_table.SMOKE_USERS if config.smoke else None
+    if config.data is None:
+        data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=num_users)
+    else:
+        data = study.own_file(config.data, seed=config.seed, num_users=num_users)
+    on = bench.leave_one_out(data.split, cutoffs=(10, 50, 100))
+    rows = [*ml1m_ncf_table.solved(config, data), hybrid(config, data), *ml1m_ncf_table.trained(config, data)]
+    return data, on, [*rows, *others(config, data)]
+
+
+def hybrid(config: Config, data):
+    """Factors and neighbours together: iALS and EASE, their scores in units of their spread."""
+    from jaxrec import model_table
+    from jaxrec.models import ease, ensemble, ials
+
+    sizes = {"num_users": data.split.train.num_users, "num_items": data.split.train.num_items}
+    members = {"ials": ials.model(**sizes, dimension=config.dimension), "ease": ease.model(**sizes, l2=1200)}
+    options = {
+        f"{share:g} of iALS": ensemble.model(**sizes, members=members, weights=(share, 1 - share))
+        for share in (0.5, 0.75)
+    }
+    return model_table.Row("iALS + EASE", next(iter(options.values())), "z-scores, weighted", options=options)
+
+
+def others(config: Config, data):
+    """A graph model and autoencoders."""
+    import optax
+
+    from jaxrec import model_table, objectives, sequences
+    from jaxrec.models import lightgcn, mult_dae, mult_vae
+
+    train = data.split.train
+    sizes = {"num_users": train.num_users, "num_items": train.num_items}
+    graph = lightgcn.model(**sizes, dimension=config.dimension)
+    by_graph = model_table.by_steps(
+        graph,
+        objectives.pairwise(model=graph, l2=1e-4),
+        optax.adam(5e-3),
+        num_epochs=config.epochs,
+        batch_size=8192,
+        validate_every=4,
+    )
+
+    def autoencoder(model, objective):
+        return model_table.by_steps(
+            model,
+            objective,
+            optax.adam(1e-3),
+            num_epochs=config.bpr_epochs,
+            batch_size=500,
+            examples=lambda pairs: sequences.examples(pairs, at_least=1),
+        )
+
+    dae, vae = mult_dae.model(**sizes), mult_vae.model(**sizes)
+    schedule = "Adam .001, 500 users a step"
+    return [
+        model_table.Row("LightGCN", graph, f"d {config.dimension}, 3 layers, Adam .005, batch 8,192", by_graph),
+        model_table.Row("Mult-DAE", dae, f"200, {schedule}", autoencoder(dae, mult_dae.objective(l2=2e-5))),
+        model_table.Row(
+            "Mult-VAE", vae, f"600-200, {schedule}", autoencoder(vae, mult_vae.objective(anneal_steps=1000))
+        ),
+    ]
+
+
+def exposures(config: Config, data):
+    """What a table of whole rankings says beside accuracy."""
+    import numpy as np
+
+    from jaxrec import exposure
+
+    train = data.split.train
+    counts = np.bincount(train.items, minlength=train.num_items)
+    information = exposure.self_information(np.maximum(counts, 1), train.num_users)
+    made = {
+        "gini": lambda lists: exposure.gini(lists, train.num_items),
+        "entropy": lambda lists: exposure.entropy(lists, train.num_items),
+        "novelty": lambda lists: float(exposure.novelty(lists, information).mean()),
+    }
+    return made
+
+
+if __name__ == "__main__":
+    command.run(main, Config)
