@@ -73,7 +73,9 @@ def parts(config: Config):
         return model_table.Row(name, model, schedule, fit, epochs="best")
 
     def next_item(name, model, words):
-        objective = sequences.next_item(model=model, num_items=train.num_items, num_negatives=128, loss=losses.softmax)
+        objective = sequences.next_item(
+            model=model, num_items=train.num_items, num_negatives=128, loss=losses.softmax, piece_size=8
+        )
         return trained(name, model, objective, f"{words}, softmax over 128 negatives a history")
 
     attention, transducer, masked = (

@@ -23,6 +23,7 @@ class Config:
     batch_size: int = 128  # histories a step
     learning_rate: float = 1e-3  # of Adam
     max_length: int = 200  # newest items of a history that are read
+    piece_size: int = 4  # histories whose gradient is taken at a time: 4 for a CPU, the batch size for a GPU
     validate_every: int = 4  # epochs between looks at the validation items
     seed: int = 0  # of the first training
     num_seeds: int = 1  # trainings of each model, with seeds seed, seed + 1, ...
@@ -33,7 +34,9 @@ class Config:
 
 SMOKE_USERS = 100
 EXPECTED = {
-    **dict.fromkeys(("epochs", "batch_size", "max_length", "validate_every", "num_seeds"), command.POSITIVE),
+    **dict.fromkeys(
+        ("epochs", "batch_size", "max_length", "piece_size", "validate_every", "num_seeds"), command.POSITIVE
+    ),
     "learning_rate": command.POSITIVE,
     "seed": command.NON_NEGATIVE,
 }
@@ -83,25 +86,34 @@ def parts(config: Config):
         schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
         return model_table.Row(name, model, schedule, fit, epochs="best")
 
-    def next_item(name, model, loss, num_negatives, words):
-        objective = sequences.next_item(model=model, num_items=train.num_items, num_negatives=num_negatives, loss=loss)
-        return trained(name, model, objective, f"{words}, {num_negatives} negatives a history")
+    def next_item(name, model, loss, num_negatives, words, negatives="user"):
+        objective = sequences.next_item(
+            model=model,
+            num_items=train.num_items,
+            num_negatives=num_negatives,
+            loss=loss,
+            negatives=negatives,
+            piece_size=config.piece_size,
+        )
+        each = {"user": "history", "place": "place"}[negatives]
+        return trained(name, model, objective, f"{words}, {num_negatives} negatives a {each}")
 
     num_negatives = 256 if train.num_items > 256 else 1
     calibrated = losses.gbce(num_items=train.num_items, num_negatives=num_negatives)
     attention, masked = (made.model(**sizes, max_length=length) for made in (sasrec, bert4rec))
     recurrent = gru4rec.model(num_items=train.num_items, max_length=length)
+    by_mask = bert4rec.objective(model=masked, num_items=train.num_items, piece_size=config.piece_size)
     neighbours = item_knn.model(**sizes, weighting="tfidf", asymmetry=0.4)
     rows = [
         model_table.Row("popularity", popularity.model(**sizes), "counts", seeds=1),
         model_table.Row("item-kNN", neighbours, "100 neighbours, TF-IDF, asymmetry .4", seeds=1),
-        next_item("SASRec, BCE", attention, losses.bce, 1, "d 50"),
+        next_item("SASRec, BCE", attention, losses.bce, 1, "d 50", "place"),
         next_item("SASRec, sampled softmax", attention, losses.softmax, 128, "d 50"),
         next_item("gSASRec", attention, calibrated, num_negatives, "d 50, t .75"),
         next_item("HSTU", hstu.model(**sizes, max_length=length), losses.softmax, 128, "d 50, softmax"),
         next_item("GRU4Rec", recurrent, losses.softmax, 128, "d 64, 128 hidden, softmax"),
-        next_item("Caser", caser.model(**sizes, max_length=length), losses.softmax, 128, "d 50, window 5, softmax"),
-        trained("BERT4Rec", masked, bert4rec.objective(model=masked, num_items=train.num_items), "d 64, masks .2"),
+        next_item("Caser", caser.model(**sizes, max_length=length), losses.bce, 3, "d 50, window 5", "place"),
+        trained("BERT4Rec", masked, by_mask, "d 64, masks .2"),
     ]
     return data, bench.leave_one_out(data.split, cutoffs=(10, 50, 100)), rows
 

@@ -118,28 +118,13 @@ def measured(config: Config, experiment: str) -> dict[str, list[int]]:
     return {stem: cells[stem]}
 
 
-def settings_of(config_class: type, recorded: dict[str, typing.Any]) -> typing.Any:
-    """The config of a run as its experiment takes it, from JSON."""
-    hints = typing.get_type_hints(config_class)
-    if unknown := sorted(set(recorded) - set(hints)):
-        raise errors.InputError(f"Expected a run of this version's flags, got one with {', '.join(unknown)}.")
-
-    def typed(name, value):
-        if isinstance(value, list):
-            return tuple(value)
-        is_path = pathlib.Path in (hints[name], *typing.get_args(hints[name]))
-        return pathlib.Path(value) if is_path and value is not None else value
-
-    return config_class(**{name: typed(name, value) for name, value in recorded.items()})
-
-
 def of_table(config: Config, experiment: str, recorded: dict, cells: dict[str, list[int]]) -> Opened:
     """A row of a table, trained."""
     from jaxrec import audit, model_table
     from jaxrec.datasets import titles
 
     module = importlib.import_module(f"experiments.{experiment}")
-    settings = settings_of(module.Config, recorded["config"])
+    settings = run_directory.typed_config(module.Config, recorded["config"])
     moved = {name: value for name in ("data_dir", "data") if (value := getattr(config, name)) is not None}
     if absent := [name for name in moved if not hasattr(settings, name)]:
         raise errors.InputError(f"Expected no --{absent[0].replace('_', '-')} for a run of {experiment}, got one.")

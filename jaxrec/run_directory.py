@@ -21,6 +21,7 @@ import os
 import pathlib
 import socket
 import sys
+import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -148,6 +149,25 @@ def _read_config(path: pathlib.Path) -> dict[str, Any] | None:
     if not isinstance(recorded, dict):
         raise InputError(f"Expected a JSON object in {path / 'config.json'}.")
     return recorded
+
+
+def typed_config(config_class: type, recorded: Mapping[str, Any]) -> Any:
+    """The config of a run as its experiment takes it, from the JSON of its config.json.
+
+    Raises:
+        InputError: If it has a field that the experiment does not have now.
+    """
+    hints = typing.get_type_hints(config_class)
+    if unknown := sorted(set(recorded) - set(hints)):
+        raise InputError(f"Expected a run of this version's flags, got one with {', '.join(unknown)}.")
+
+    def typed(name, value):
+        if isinstance(value, list):
+            return tuple(value)
+        is_path = pathlib.Path in (hints[name], *typing.get_args(hints[name]))
+        return pathlib.Path(value) if is_path and value is not None else value
+
+    return config_class(**{name: typed(name, value) for name, value in recorded.items()})
 
 
 def _check_same(

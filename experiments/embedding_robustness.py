@@ -1,0 +1,97 @@
+"""Which architectures are brittle? Every model of a table with embedding tables, clean and attacked, side by side.
+
+One adversary for all: it moves all tables of a model's rows, each row by at most a share of its table's mean row norm,
+and raises the softmax cross-entropy of the model's own clean lists; noise of the same norm is the control. A user's
+ranking of the test item, and the share of the clean list that is still in the perturbed one, which needs no test item.
+A budget relative to norms is what models can be compared at; still it is model-space access, stronger than any user's,
+and what an equal share of a row means differs between a factor and an item-item weight.
+
+Expected: to be measured.
+Cost:     to be measured.
+Run:      python -m experiments.embedding_robustness --run RUN_DIR     (of ml1m_full_table)
+"""
+
+import dataclasses
+import json
+import pathlib
+
+from jaxrec import command, runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: pathlib.Path | None = None  # a run of experiments.ml1m_full_table
+    rows: tuple[str, ...] = ()  # names of its models (default: all that have tables)
+    epsilons: tuple[float, ...] = (0.1, 0.2)  # radii in mean row norms
+    num_steps: int = 10  # gradient steps of PGD
+    num_users: int = 1000  # random users whose lists are attacked and whose test items are ranked
+    out: pathlib.Path | None = None  # folder for the results; a stopped study goes on (default: in the run)
+
+
+EXPECTED = dict.fromkeys(("epsilons", "num_steps", "num_users"), command.POSITIVE)
+
+
+def main(config: Config) -> None:
+    command.check(config, EXPECTED)
+    runtime.prepare()
+    from jaxrec import display, files, model_robustness, model_table, records, results, run_directory
+
+    table, data, on, rows = opened(config)
+    folder = config.out or config.run / "embedding_robustness"
+    with run_directory.open_run(folder, config, data.fingerprint, may_change=("run", "rows", "out")):
+        rows = model_table.chosen(config.run, rows, on, table.seed)
+        made = attacks(config)
+        found = model_robustness.run(
+            folder,
+            config.run,
+            rows,
+            on,
+            made,
+            config.epsilons,
+            seed=table.seed,
+            num_users=config.num_users,
+            report=lambda name: display.say(f"attacks on {name}"),
+        )
+        rows = [row for row in rows if row.name in found]
+        kept = model_robustness.records_of(found, rows, data, seed=table.seed, white_box=list(made)[1:])
+        records.write_records(folder / "results.json", kept)
+        files.write_text(folder / "results.md", results.page(kept))
+        display.brittleness(folder / "curve.png", kept, attacks=["noise", model_robustness.WORST])
+        display.records_table([r for r in kept if r.attack in (None, "noise", model_robustness.WORST)])
+        display.say(f"Everything lies in {folder}/: results.md, results.json, curve.png")
+
+
+def opened(config: Config):
+    """(config of the table, data, bench, its rows that have tables and were measured)."""
+    from experiments import ml1m_full_table
+    from jaxrec import files, run_directory
+    from jaxrec.types import InputError
+
+    if config.run is None:
+        raise InputError("Expected --run, a run of python -m experiments.ml1m_full_table.")
+    try:
+        recorded = json.loads((config.run / "config.json").read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Expected a run of experiments.ml1m_full_table, got {config.run}: {error!r}.") from None
+    table = run_directory.typed_config(ml1m_full_table.Config, recorded)
+    data, on, rows = ml1m_full_table.parts(table)
+    there = lambda row: (config.run / "measured" / f"{files.stem(row.name)}-{table.seed}.npz").exists()
+    wanted = [row for row in rows if there(row) and (not config.rows or row.name in config.rows)]
+    if not wanted:
+        raise InputError(f"Expected models measured in {config.run}, got none of {', '.join(r.name for r in rows)}.")
+    return table, data, on, [row for row in wanted if row.name != "content-based"]
+
+
+def attacks(config: Config):
+    """Noise of the same norm, one step, and several."""
+    from jaxrec.attacks import fgsm, pgd, random_noise
+
+    return {
+        "noise": lambda epsilon: random_noise.attack(epsilon=epsilon),
+        "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
+        f"PGD-{config.num_steps}": lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main, Config)

@@ -1,0 +1,156 @@
+"""Every model of a table under the same adversary: how far do its lists and its ranking stand perturbed tables?
+
+Models differ in their losses and in what they train on, so the adversary raises what all of them have: the softmax
+cross-entropy of *the model's own clean lists* over the whole catalogue, scores in units of their spread. It knows the
+model, whatever that is given, and no held-out item. All tables of rows are perturbed, each row inside a ball whose
+radius is a share of its table's mean row norm, in the canonical gauge where the model has one.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrec import (
+    adversaries,
+    attack_tables,
+    bench,
+    evaluate,
+    files,
+    measurements,
+    model_table,
+    provenance,
+    records,
+    robustness,
+    splits,
+    statistics,
+    study,
+    summaries,
+    surfaces,
+)
+from jaxrec.robustness import Measurement
+from jaxrec.types import Interactions, Model, Params
+
+ADVERSARY = adversaries.softmax()  # one value: `robustness.measure` compiles for each anew
+ORACLE = "white box: model, its clean lists; full softmax"
+WORST = "worst of white box"  # the one perturbation that raised the loss most
+OVERLAP = "list_overlap"
+
+
+def some_users(on: bench.Bench, num: int, *, seed: int) -> tuple[Interactions, np.ndarray]:
+    """The test items of `num` random users (all where there are fewer), and those users, ascending."""
+    users = np.unique(on.split.test.users)
+    chosen = np.sort(np.random.default_rng(seed).permutation(users)[:num]).astype(np.int32)
+    return on.split.test.take(np.isin(on.split.test.users, chosen)), chosen
+
+
+def protocol(model: Model, params: Params, on: bench.Bench, *, num_users: int, seed: int) -> robustness.Protocol:
+    """Full ranking of some users' test items, and the adversary who knows these users' clean lists."""
+    held_out, users = some_users(on, num_users, seed=seed)
+    listing = evaluate.prepare_lists([on.both], users=users)
+    length = min(10, on.both.num_items)
+    lists = np.asarray(evaluate.lists(model, params, listing, length))
+    filled = lists >= 0
+    known = Interactions(
+        np.repeat(users, filled.sum(axis=1)), lists[filled], num_users=on.both.num_users, num_items=on.both.num_items
+    )
+    return robustness.Protocol(
+        ranking=evaluate.prepare([on.both], held_out),
+        listing=listing,
+        list_length=length,
+        known=adversaries.Known({}, evaluate.prepare_lists([known], users=users, chunk_size=256).chunks),
+    )
+
+
+def run(
+    folder: pathlib.Path,
+    source: pathlib.Path,
+    rows: Sequence[model_table.Row],
+    on: bench.Bench,
+    attacks: Mapping[str, robustness.MakeAttack],
+    epsilons: Sequence[float],
+    *,
+    seed: int,
+    num_users: int,
+    report: Callable[[str], None],
+) -> dict[str, list[Measurement]]:
+    """Measures the rows of a run, {name: measurements}; what was measured is read from its file.
+
+    Args:
+        folder: Where measurements are kept.
+        source: The run directory of the table, which has trained the rows for `seed`, its first.
+        attacks: {name: epsilon -> attack}, the first of them the noise, the others raising the loss.
+        report: Called with a row's name before it is measured.
+    """
+    (folder / "measured").mkdir(exist_ok=True)
+    found = {}
+    for row in rows:
+        path = folder / "measured" / f"{files.stem(row.name)}.npz"
+        if not path.exists():
+            report(row.name)
+            params = model_table.trained(source, row, on, seed, seed)
+            key = jax.random.key(seed)
+            measured = robustness.measure(
+                row.model,
+                params,
+                protocol(row.model, params, on, num_users=num_users, seed=seed),
+                attacks,
+                {"relative": epsilons},
+                surface=surfaces.tables(*sorted(params["tables"])),
+                key=key,
+                adversary=ADVERSARY,
+                oracle=ORACLE,
+            )
+            measurements.write(path, measured)
+        found[row.name] = measurements.read(path)
+    return found
+
+
+def overlap(measured: Measurement, clean: Measurement) -> np.ndarray:
+    """The share of each user's clean list that is in the perturbed one, [U]; 1 for an empty list."""
+    same = (clean.lists[:, :, None] == measured.lists[:, None, :]) & (clean.lists >= 0)[:, :, None]
+    length = (clean.lists >= 0).sum(axis=1)
+    return np.where(length > 0, same.sum(axis=(1, 2)) / np.maximum(length, 1), 1.0)
+
+
+def records_of(
+    found: Mapping[str, Sequence[Measurement]],
+    rows: Sequence[model_table.Row],
+    data: study.Data,
+    *,
+    seed: int,
+    white_box: Sequence[str],
+) -> list[records.Record]:
+    """For each model and budget: what `summaries.records_of` has, and the share of the clean lists that stays.
+
+    Beside each attack of `white_box` the one of them that raised the loss most (`WORST`). Intervals are over users.
+    """
+    made = []
+    for row in rows:
+        clean, *_ = measured = list(found[row.name])
+        measured += attack_tables.strongest(measured, white_box, title=WORST)
+        common: dict[str, Any] = {
+            "experiment": "embedding_robustness", "model": row.name, "defence": None, "dataset": data.title,
+            "split": data.split_title, "protocol": robustness.PROTOCOL, "training": row.training, "step": None,
+            "chosen_by": "validation", "device": provenance.device(), "commit": provenance.commit(),
+            "fingerprint": data.fingerprint["sha256"],
+        }  # fmt: skip
+        of_row = summaries.records_of(
+            [[each] for each in measured],
+            seeds=[seed],
+            cutoffs=[10],
+            tail=splits.tail_items(data.split.train),
+            surface="all tables of rows",
+            gauge="as trained" if row.model.canonical is None else "canonical",
+            **common,
+        )
+        made += of_row
+        of_ndcg = [record for record in of_row if record.metric == "ndcg"]
+        for record, each in zip(of_ndcg, measured, strict=True):
+            kept = statistics.summary(overlap(each, clean))
+            shared = {"metric": OVERLAP, "value": kept.mean, "interval": (kept.low, kept.high)}
+            made.append(dataclasses.replace(record, **shared))
+    return made
