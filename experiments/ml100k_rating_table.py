@@ -5,8 +5,9 @@ IEEE Computer 2009 (`models.biased_mf`), trained by SGD. Shrinkages, L2 and epoc
 base, then all of the base is trained on. The two splits hold out ten ratings a user each, none of them in common; the
 bar on ua is RMSE .95. Predictions are cut to 1 to 5.
 
-Expected: to be measured.
-Cost:     to be measured.
+Expected: RMSE / MAE on ua: mean 1.122 / .945, biases .960 / .759, biased MF .931 [.930, .933] / .736; on ub: mean 1.126
+          / .951, biases .974 / .772, biased MF .947 [.945, .949] / .747 (MF: 5 seeds; one core of an AMD EPYC).
+Cost:     1 minute of one CPU core.
 Run:      python -m experiments.ml100k_rating_table
 """
 

@@ -13,7 +13,7 @@ import scipy.sparse.linalg
 
 from jaxrec import profiles
 from jaxrec.models import mf
-from jaxrec.types import Interactions, Key, Model, Params
+from jaxrec.types import InputError, Interactions, Key, Model, Params
 
 
 def model(*, num_users: int, num_items: int, dimension: int = 64) -> Model:
@@ -28,11 +28,12 @@ def model(*, num_users: int, num_items: int, dimension: int = 64) -> Model:
         rounding.
 
     Raises:
-        ValueError: As in `mf.model`, and if `dimension` is not below `num_users` and `num_items`.
+        ValueError: As in `mf.model`.
+        InputError: If `dimension` is not below `num_users` and `num_items`: data may be too small for it.
     """
     embeddings = mf.model(num_users=num_users, num_items=num_items, dimension=dimension)
     if dimension >= min(num_users, num_items):
-        raise ValueError(
+        raise InputError(
             f"Expected dimension < {min(num_users, num_items)}, the smaller of num_users and num_items, "
             f"got dimension={dimension}."
         )
