@@ -28,7 +28,7 @@ class Config:
     out: pathlib.Path | None = None  # folder for the results; a stopped study goes on (default: in the run)
 
 
-EXPECTED = dict.fromkeys(("epsilons", "num_steps", "num_users"), command.POSITIVE)
+EXPECTED: dict[str, command.Expected] = dict.fromkeys(("epsilons", "num_steps", "num_users"), command.POSITIVE)
 
 
 def main(config: Config) -> None:
@@ -36,14 +36,14 @@ def main(config: Config) -> None:
     runtime.prepare()
     from jaxrec import display, files, model_robustness, model_table, records, results, run_directory
 
-    table, data, on, rows = opened(config)
-    folder = config.out or config.run / "embedding_robustness"
+    source, table, data, on, rows = opened(config)
+    folder = config.out or source / "embedding_robustness"
     with run_directory.open_run(folder, config, data.fingerprint, may_change=("run", "rows", "out")):
-        rows = model_table.chosen(config.run, rows, on, table.seed)
+        rows = model_table.chosen(source, rows, on, table.seed)
         made = attacks(config)
         found = model_robustness.run(
             folder,
-            config.run,
+            source,
             rows,
             on,
             made,
@@ -62,24 +62,25 @@ def main(config: Config) -> None:
 
 
 def opened(config: Config):
-    """(config of the table, data, bench, its rows that have tables and were measured)."""
+    """(run, config of the table, data, bench, its rows that were measured)."""
     from experiments import ml1m_full_table
     from jaxrec import files, run_directory
     from jaxrec.types import InputError
 
     if config.run is None:
         raise InputError("Expected --run, a run of python -m experiments.ml1m_full_table.")
+    source = config.run
     try:
-        recorded = json.loads((config.run / "config.json").read_text())["config"]
+        recorded = json.loads((source / "config.json").read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Expected a run of experiments.ml1m_full_table, got {config.run}: {error!r}.") from None
+        raise InputError(f"Expected a run of experiments.ml1m_full_table, got {source}: {error!r}.") from None
     table = run_directory.typed_config(ml1m_full_table.Config, recorded)
     data, on, rows = ml1m_full_table.parts(table)
-    there = lambda row: (config.run / "measured" / f"{files.stem(row.name)}-{table.seed}.npz").exists()
+    there = lambda row: (source / "measured" / f"{files.stem(row.name)}-{table.seed}.npz").exists()
     wanted = [row for row in rows if there(row) and (not config.rows or row.name in config.rows)]
     if not wanted:
-        raise InputError(f"Expected models measured in {config.run}, got none of {', '.join(r.name for r in rows)}.")
-    return table, data, on, [row for row in wanted if row.name != "content-based"]
+        raise InputError(f"Expected models measured in {source}, got none of {', '.join(r.name for r in rows)}.")
+    return source, table, data, on, wanted
 
 
 def attacks(config: Config):

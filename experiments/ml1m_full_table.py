@@ -64,7 +64,9 @@ def parts(config: Config):
     else:
         data = study.own_file(config.data, seed=config.seed, num_users=num_users)
     on = bench.leave_one_out(data.split, cutoffs=(10, 50, 100))
-    rows = [*ml1m_ncf_table.solved(config, data), hybrid(config, data), *ml1m_ncf_table.trained(config, data)]
+    same = {field.name: getattr(config, field.name) for field in dataclasses.fields(ml1m_ncf_table.Config)}
+    ncf = ml1m_ncf_table.Config(**same)
+    rows = [*ml1m_ncf_table.solved(ncf, data), hybrid(config, data), *ml1m_ncf_table.trained(ncf, data)]
     return data, on, [*rows, *others(config, data)]
 
 

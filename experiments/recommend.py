@@ -120,7 +120,7 @@ def measured(config: Config, experiment: str) -> dict[str, list[int]]:
 
 def of_table(config: Config, experiment: str, recorded: dict, cells: dict[str, list[int]]) -> Opened:
     """A row of a table, trained."""
-    from jaxrec import audit, model_table
+    from jaxrec import audit, model_table, run_directory
     from jaxrec.datasets import titles
 
     module = importlib.import_module(f"experiments.{experiment}")

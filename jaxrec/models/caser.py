@@ -51,8 +51,8 @@ def model(
     Raises:
         ValueError: If a size is below 1, `dropout` is not in [0, 1) or `init_scale` is negative or not finite.
     """
-    sizes = {"num_users": num_users, "num_items": num_items, "dimension": dimension, "window": window}
-    layers.check(**sizes, num_horizontal=num_horizontal, num_vertical=num_vertical, max_length=max_length)
+    layers.check(num_users=num_users, num_items=num_items, dimension=dimension, window=window)
+    layers.check(num_horizontal=num_horizontal, num_vertical=num_vertical, max_length=max_length)
     layers.check(rates={"dropout": dropout})
     layers.check_init_scale(init_scale)
 

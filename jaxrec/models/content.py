@@ -5,6 +5,7 @@ Handbook 2011, https://doi.org/10.1007/978-0-387-85820-3_3, section 3.3.1.1: the
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,8 @@ def describe(texts: Sequence[str], labels: np.ndarray | None = None, *, min_coun
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = TfidfVectorizer(min_df=min_count, sublinear_tf=True, stop_words="english").fit_transform(texts).toarray()
+    vectorizer: Any = TfidfVectorizer(min_df=min_count, sublinear_tf=True, stop_words="english")
+    words = vectorizer.fit_transform(texts).toarray()
     if labels is None:
         return words.astype(np.float32)
     if len(labels) != len(texts):
