@@ -93,8 +93,12 @@ def leave_one_out(
 
 
 def held_out_lists(split: Split, *, cutoffs: tuple[int, ...] = (20, 50)) -> Bench:
-    """Several held-out items a user, ranked among all items that are not known; recall and NDCG over users with any."""
+    """Several held-out items a user, ranked among all items that are not known; recall and NDCG over users with any.
+
+    Cutoffs beyond the number of items are taken to it.
+    """
     both = splits.joined(split.train, split.valid)
+    cutoffs = tuple(dict.fromkeys(min(k, split.train.num_items) for k in cutoffs))
 
     def ranking(known, held_out):
         users = np.unique(held_out.users)

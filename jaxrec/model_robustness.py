@@ -139,7 +139,7 @@ def records_of(
             "fingerprint": data.fingerprint["sha256"],
         }  # fmt: skip
         of_row = summaries.records_of(
-            [[each] for each in measured],
+            [measured],
             seeds=[seed],
             cutoffs=[10],
             tail=splits.tail_items(data.split.train),

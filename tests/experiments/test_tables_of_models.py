@@ -1,0 +1,119 @@
+"""The experiments that compare models, end to end on drawn files: rows, records, and who is brittle."""
+
+import numpy as np
+import pytest
+
+from experiments import amazon_sequential_table, embedding_robustness, gowalla_table, ml1m_full_table, ml1m_ncf_table
+from experiments import ml1m_sequential_table as sequential
+from jaxrec import command, model_robustness, records, results
+
+
+def run(experiment, *args):
+    command.run(experiment.main, experiment.Config, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    """Forty users of two groups with twelve of their group's twenty items each."""
+    rng = np.random.default_rng(0)
+    lines = ["user,item,timestamp\n"]
+    for user in range(40):
+        lines += [f"{user},{20 * (user % 2) + item},{t}\n" for t, item in enumerate(rng.permutation(20)[:12])]
+    path = tmp_path_factory.mktemp("data") / "drawn.csv"
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(csv, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "table"
+    run(ml1m_full_table, "--smoke", "--data", csv, "--run-dir", path, "--rows", "popularity", "EASE", "iALS", "MF, BPR")
+    return path
+
+
+def test_a_file_of_ones_own_goes_through_the_table(table):
+    found = records.read_records(table / "results.json")
+    assert {record.model for record in found} == {"popularity", "EASE", "iALS", "MF, BPR"}
+    assert {record.experiment for record in found} == {"ml1m_full_table"}
+    metrics = {record.metric for record in found}
+    assert metrics >= {"ndcg", "hit_rate", "coverage", "long_tail_share", "gini", "entropy", "novelty", "seconds"}
+    ndcg = {record.model: record.value for record in found if record.metric == "ndcg" and record.k == 10}
+    assert ndcg["EASE"] > ndcg["popularity"], "popularity does not see the groups"
+    assert (table / "results.md").read_text() == results.page(found)
+
+
+def test_a_table_takes_over_the_trainings_of_another_with_the_same_flags(csv, table, tmp_path, capsys):
+    flags = ("--smoke", "--data", csv, "--run-dir", tmp_path / "other", "--reuse", table)
+    run(ml1m_full_table, *flags, "--rows", "MF, BPR")
+    log = (tmp_path / "other" / "logs" / "mf__bpr-0.jsonl").read_bytes()
+    assert log == (table / "logs" / "mf__bpr-0.jsonl").read_bytes()
+    with pytest.raises(SystemExit) as left:
+        run(ml1m_full_table, "--smoke", "--data", csv, "--run-dir", tmp_path / "third", "--reuse", table, "--seed", 5)
+    assert left.value.code == 2
+    assert "seed: 0 -> 5" in capsys.readouterr().err
+
+
+def test_every_model_of_a_table_is_attacked_and_the_study_goes_on_where_it_was(table, capsys):
+    flags = ("--run", table, "--epsilons", 1.0, "--num-steps", 5, "--num-users", 20)
+    run(embedding_robustness, *flags)
+    folder = table / "embedding_robustness"
+    before = {path: path.stat().st_mtime_ns for path in (folder / "measured").iterdir()}
+    run(embedding_robustness, *flags)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "measured").iterdir()} == before
+    found = records.read_records(folder / "results.json")
+    assert {record.model for record in found} == {"popularity", "EASE", "iALS", "MF, BPR"}
+    assert {record.users for record in found} == {20}
+    kept = {(r.model, r.attack): r.value for r in found if r.metric == "list_overlap"}
+    for model in ("EASE", "iALS", "MF, BPR"):
+        assert kept[model, None] == 1
+        assert kept[model, model_robustness.WORST] < kept[model, "noise"], f"{model} under attack and under noise"
+    assert (folder / "curve.png").stat().st_size > 10_000
+    assert "worst of white box" in capsys.readouterr().out
+
+
+def test_a_budget_of_nothing_leaves_the_lists(table, tmp_path):
+    """The overlap is that of lists, not of users: all of it at a vanishing epsilon."""
+    flags = ("--epsilons", 1e-6, "--num-steps", 1, "--num-users", 20, "--rows", "iALS", "--out", tmp_path / "out")
+    run(embedding_robustness, "--run", table, *flags)
+    found = records.read_records(tmp_path / "out" / "results.json")
+    assert {record.value for record in found if record.metric == "list_overlap"} == {1.0}
+
+
+@pytest.fixture
+def histories(tmp_path):
+    """Thirty users who go round sixty items."""
+    item = lambda u, place: 1 + (2 * u + place) % 60
+    lines = [f"{u} " + " ".join(str(item(u, t)) for t in range(5)) for u in range(1, 31)]
+    for name in ("sequences.txt", "Beauty.txt", "train.txt"):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    for name, place in (("valid.txt", 5), ("test.txt", 6)):
+        (tmp_path / name).write_text("\n".join(f"{u} {item(u, place)}" for u in range(1, 31)) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("experiment", "row"), [(sequential, "item-kNN"), (amazon_sequential_table, "popularity"), (gowalla_table, "iALS")]
+)
+def test_published_splits_go_through_their_tables(experiment, row, histories):
+    path = histories / "run"
+    run(experiment, "--smoke", "--data-dir", histories, "--run-dir", path, "--rows", row)
+    found = records.read_records(path / "results.json")
+    assert {record.model for record in found} == {row}
+    assert all(np.isfinite(record.value) for record in found)
+    if experiment is not amazon_sequential_table:
+        assert "published" in (path / "beside_published.md").read_text()
+
+
+@pytest.mark.parametrize("experiment", [ml1m_ncf_table, sequential, gowalla_table, amazon_sequential_table])
+def test_wrong_flags_are_refused(experiment, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(experiment, "--epochs", 0)
+    assert left.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_a_robustness_without_a_run_is_refused(capsys):
+    with pytest.raises(SystemExit) as left:
+        run(embedding_robustness)
+    assert left.value.code == 2
+    assert "Expected --run" in capsys.readouterr().err
