@@ -28,7 +28,7 @@ from jaxrec import (
     sampling,
     train,
 )
-from jaxrec.types import InputError, Interactions, Model, Objective, Params
+from jaxrec.types import InputError, Interactions, Model, Objective, Params, PyTree
 
 MAY_CHANGE = (*run_directory.PLACES, "rows", "num_seeds", "reuse")  # of a config: what is added to a run
 METRICS = {"ndcg": metrics.ndcg, "hit_rate": metrics.hit_rate, "recall": metrics.recall}
@@ -243,12 +243,15 @@ def _fitted(
         if row.epochs == "refit":
             num_epochs = _fit(directory, row, on, f"{files.stem(row.name)}-choice", first_seed, None).meta["epoch"]
         found = _fit(directory, row, on, name, seed, num_epochs)
-    trained = {**found.state.trained, "given": {}}
+    trained = {**found.state.trained, "given": found.given}
     return row.model.knowing(trained, on.both), found.step, found.meta["epoch"], found.seconds
 
 
 class _Found(NamedTuple):
+    """A training: its state, and what `init` gave that no interaction decides, such as features."""
+
     state: train.TrainState
+    given: PyTree
     meta: Mapping[str, Any]
     step: int
     seconds: float
@@ -291,11 +294,11 @@ def _fit(directory: pathlib.Path, row: Row, on: bench.Bench, name: str, seed: in
         for log in logs:
             log.close()
         if num_epochs:
-            return _Found(fitted.state, {"epoch": num_epochs}, int(fitted.state.step), seconds)
+            return _Found(fitted.state, params["given"], {"epoch": num_epochs}, int(fitted.state.step), seconds)
         best = checkpoints.restore_best(state)
     if best is None:
         raise InputError(f"Expected a scored checkpoint of {name} in {directory}, found none.")
-    return _Found(best.state, best.meta, best.step, seconds)
+    return _Found(best.state, params["given"], best.meta, best.step, seconds)
 
 
 @functools.lru_cache(maxsize=8)

@@ -252,12 +252,10 @@ def test_a_library_that_is_missing_is_left_out_in_one_line(tmp_path, monkeypatch
     assert "Left out, because not installed: torch, foolbox (pip install 'jaxrec[bench]')" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation")])
-@pytest.mark.parametrize("name", ["train_throughput", "attack_throughput", "evaluate_throughput", "solve_throughput"])
-@pytest.mark.parametrize("name", [f"{kind}_throughput" for kind in ("train", "sequence", "attack", "evaluate")])
-@pytest.mark.parametrize(
-    "name", [f"{work}_throughput" for work in ("train", "attack", "evaluate", "propagation", "solve")]
-)
+WORKS = ("train", "sequence", "attack", "evaluate", "propagation", "solve")
+
+
+@pytest.mark.parametrize("name", [f"{work}_throughput" for work in WORKS])
 def test_a_size_of_zero_is_refused_in_one_line(name, capsys):
     benchmark = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as refused:

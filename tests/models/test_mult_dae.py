@@ -87,7 +87,7 @@ def test_it_learns_two_groups_where_popularity_is_chance():
     assert np.mean(ranks) < 2.5
 
 
-@pytest.mark.parametrize("dropout", [-0.1, 1.0, 0.999])
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_a_wrong_dropout_is_refused(dropout):
     with pytest.raises(ValueError, match=f"dropout={dropout}"):
         mult_dae.objective(dropout=dropout)

