@@ -66,8 +66,8 @@ def step(model: SASRec, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
     before, pos, neg = batch
     states, filled = model(before), before != 0
     scores = [(states * model.item(items)).sum(-1)[filled] for items in (pos, neg)]
-    wanted = torch.ones_like(scores[0]), torch.zeros_like(scores[1])
-    loss = sum(map(functional.binary_cross_entropy_with_logits, scores, wanted), torch.zeros(()))
+    cross_entropy = functional.binary_cross_entropy_with_logits
+    loss = cross_entropy(scores[0], torch.ones_like(scores[0])) + cross_entropy(scores[1], torch.zeros_like(scores[1]))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -65,9 +65,14 @@ def test_dropout_hides_its_share_and_scales_the_rest():
 
 
 def test_what_is_hidden_of_a_user_depends_on_the_key_and_the_user_alone():
-    loss = lambda key, *users: mult_dae.objective()(
-        made()[1], {"users": jnp.array(users), "where": jnp.ones(len(users), bool)}, key, lambda tree: tree
-    )[0]
+    objective, params = mult_dae.objective(), made()[1]
+
+    @jax.jit
+    def of_batch(users, key):
+        batch = {"users": users, "where": jnp.ones(len(users), bool)}
+        return objective(params, batch, key, lambda tree: tree)[0]
+
+    loss = lambda key, *users: of_batch(jnp.array(users), key)
     assert float(loss(KEY, 0, 1)) == pytest.approx(float(loss(KEY, 1)) + float(loss(KEY, 0)), rel=1e-5)
     assert float(loss(KEY, 0, 1)) != float(loss(jax.random.key(1), 0, 1))
 

@@ -79,11 +79,11 @@ def test_the_draw_has_the_mean_and_the_variance_of_the_encoder(monkeypatch):
     _, params = made(log_variance=math.log(4.0))
     seen = []
     monkeypatch.setattr(mult_vae, "_decode", lambda params, z: seen.append(z) or jnp.zeros((3, 3)))
-    for seed in range(400):
+    for seed in range(100):
         mult_vae.objective(dropout=0.0)(params, BATCH, jax.random.key(seed), lambda tree: tree)
     draws = np.stack(seen)[:, :2]
-    np.testing.assert_allclose(draws.mean(axis=0), terms(params)[0][[1, 0]], atol=4 * 2 / math.sqrt(400))
-    np.testing.assert_allclose(draws.std(axis=0), 2, rtol=0.15)
+    np.testing.assert_allclose(draws.mean(axis=0), terms(params)[0][[1, 0]], atol=4 * 2 / math.sqrt(100))
+    np.testing.assert_allclose(draws.std(axis=0), 2, rtol=0.3)
 
 
 def test_it_learns_two_groups_where_popularity_is_chance():
