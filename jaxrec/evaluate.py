@@ -133,14 +133,7 @@ def prepare(
     if ties not in ("against", "averaged"):
         raise ValueError(f'Expected ties to be "against" or "averaged", got ties={ties!r}.')
     _check_catalogues([held_out, *known])
-    users, first, counts = np.unique(held_out.users, return_index=True, return_counts=True)
-    if not len(users):
-        raise ValueError("Expected at least one held-out interaction, got none.")
-    if counts.max() > 1:
-        raise ValueError(
-            f"Expected at most one held-out item a user, got {counts.max()} of user {users[counts.argmax()]}."
-        )
-    targets = held_out.items[first]
+    users, targets = _one_target_each(held_out)
     if negatives is None:
         rows, items = _known_pairs([*known, held_out], users)
         num_candidates = held_out.num_items + 1 - np.bincount(rows, minlength=len(users))
