@@ -120,6 +120,8 @@ def measured(config: Config, experiment: str) -> dict[str, list[int]]:
 
 def of_table(config: Config, experiment: str, recorded: dict, cells: dict[str, list[int]]) -> Opened:
     """A row of a table, trained."""
+    import jax
+
     from jaxrec import audit, model_table, run_directory
     from jaxrec.datasets import titles
 
@@ -140,7 +142,7 @@ def of_table(config: Config, experiment: str, recorded: dict, cells: dict[str, l
     if seed not in cells[files.stem(row.name)]:
         raise errors.InputError(f"Expected {row.name}, seed {seed}, to be measured in {config.run}; it is not.")
     (row,) = model_table.chosen(config.run, [row], on, settings.seed)
-    params = model_table.trained(config.run, row, on, seed, settings.seed)
+    params = jax.device_put(model_table.trained(config.run, row, on, seed, settings.seed))
     found = {} if getattr(settings, "data", None) else titles.find(data.name, settings.data_dir)
     names = audit.names(data.split.train, found)["items"]
     return Opened(experiment, row.name, seed, data.title, row.model, params, on.both, data.split.test, names)

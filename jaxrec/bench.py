@@ -68,7 +68,8 @@ def leave_one_out(
 
     Args:
         list_length: Of the lists that exposure is measured on.
-        cutoffs: Of NDCG and of the hit rate; those beyond the number of candidates are left out.
+        cutoffs: Of NDCG and of the hit rate; those beyond the number of candidates are left out. Where all are, as in a
+            catalogue of a few items, that number is the one.
         listed: Test items are ranked against `split.negatives` instead of all unseen items; an item among its own
             negatives is passed over there. Validation ranks all unseen items in either case.
 
@@ -86,7 +87,7 @@ def leave_one_out(
         return Ranking(evaluate.prepare_lists([known]), length, plan, None, int(np.max(plan.num_candidates)))
 
     valid, test = ranking(split.train, split.valid, None), ranking(both, split.test, negatives)
-    kept = tuple(k for k in cutoffs if k <= min(valid.num_ranked, test.num_ranked))
+    kept = _within(cutoffs, min(valid.num_ranked, test.num_ranked))
     against = "the 99 listed negatives, the target among its own dropped" if listed else "all unseen items"
     protocol = f"the held-out item against {against}, ties against the model"
     return Bench(split, both, valid, test, protocol, {"ndcg": kept, "hit_rate": kept})
@@ -95,10 +96,10 @@ def leave_one_out(
 def held_out_lists(split: Split, *, cutoffs: tuple[int, ...] = (20, 50)) -> Bench:
     """Several held-out items a user, ranked among all items that are not known; recall and NDCG over users with any.
 
-    Cutoffs beyond the number of items are taken to it.
+    Cutoffs beyond the number of items are left out, as in `leave_one_out`.
     """
+    cutoffs = _within(cutoffs, split.train.num_items)
     both = splits.joined(split.train, split.valid)
-    cutoffs = tuple(dict.fromkeys(min(k, split.train.num_items) for k in cutoffs))
 
     def ranking(known, held_out):
         users = np.unique(held_out.users)
@@ -115,6 +116,11 @@ def held_out_lists(split: Split, *, cutoffs: tuple[int, ...] = (20, 50)) -> Benc
         protocol,
         {"ndcg": cutoffs, "recall": cutoffs},
     )
+
+
+def _within(cutoffs: tuple[int, ...], largest: int) -> tuple[int, ...]:
+    """Those that are not larger, or else the largest itself: validation needs one to choose by."""
+    return tuple(k for k in cutoffs if k <= largest) or (largest,)
 
 
 def measure(model: Model, params: Params, ranking: Ranking) -> Measured:

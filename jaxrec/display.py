@@ -314,8 +314,7 @@ def recommendations(title: str, found: Mapping[str, Any]) -> None:
     """Prints a list of recommended items, as `experiments.recommend` writes it, to stdout."""
     words = lambda parts: "; ".join(f"{name} ({weight:.3g})" for name, weight in parts)
     marked = any(item["held_out"] for item in found["items"])
-    caption = f"{found['known_items']} items that the model knows of are left out"
-    made = rich.table.Table(title=title, caption=f"{caption}; *: held out for the test" if marked else caption)
+    made = rich.table.Table()
     for heading in ("", "item"):
         made.add_column(heading)
     made.add_column("score", justify="right")
@@ -329,6 +328,7 @@ def recommendations(title: str, found: Mapping[str, Any]) -> None:
         cells += [words((reason["title"], reason["weight"]) for reason in item["because"])] if because else []
         cells += [words(item["features"].items())] if features else []
         made.add_row(*map(rich.text.Text, cells))  # not strings: brackets in a title are no markup
+    print(f"{title}; {found['known_items']} known items are left out{'; *: held out for the test' if marked else ''}")
     _print(made)
 
 

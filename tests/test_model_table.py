@@ -199,3 +199,12 @@ def test_a_run_can_take_more_rows_and_seeds_and_refuses_names_it_does_not_have(t
     assert "MF" in (tmp_path / "run" / "results.md").read_text()
     with pytest.raises(types.InputError, match=r"--rows of popularity, MF, .*; got SLIM"):
         table_records.execute("test", dataclasses.replace(first, rows=("SLIM",)), DATA, ON, rows(2))
+
+
+def test_a_catalogue_below_every_cutoff_is_cut_at_its_size():
+    small = bench.leave_one_out(SPLIT, cutoffs=(100, 400))
+    largest = min(small.valid.num_ranked, small.test.num_ranked)
+    assert small.cutoffs == {"ndcg": (largest,), "hit_rate": (largest,)}
+    lists = bench.held_out_lists(SPLIT, cutoffs=(20, 50))
+    assert lists.cutoffs == {"ndcg": (20,), "recall": (20,)}
+    assert bench.held_out_lists(SPLIT, cutoffs=(50,)).test.list_length == 24
