@@ -103,6 +103,7 @@ def parts(config: Config):
     num_negatives = 256 if train.num_items > 256 else 1
     calibrated = losses.gbce(num_items=train.num_items, num_negatives=num_negatives)
     attention, masked = (made.model(num_items=train.num_items, max_length=length) for made in (sasrec, bert4rec))
+    cosine = sasrec.model(num_items=train.num_items, max_length=length, temperature=0.05)
     recurrent = gru4rec.model(num_items=train.num_items, max_length=length)
     by_mask = bert4rec.objective(model=masked, num_items=train.num_items, piece_size=config.piece_size)
     neighbours = item_knn.model(**sizes, weighting="tfidf", asymmetry=0.4)
@@ -110,10 +111,14 @@ def parts(config: Config):
         model_table.Row("popularity", popularity.model(**sizes), "counts", seeds=1),
         model_table.Row("item-kNN", neighbours, "100 neighbours, TF-IDF, asymmetry .4", seeds=1),
         next_item("SASRec, BCE", attention, losses.bce, 1, "d 50", "place"),
-        next_item("SASRec, sampled softmax", attention, losses.softmax, 128, "d 50"),
+        next_item("SASRec, sampled softmax", cosine, losses.softmax, 128, "d 50, cosine over .05"),
         next_item("gSASRec", attention, calibrated, num_negatives, "d 50, t .75"),
         next_item(
-            "HSTU", hstu.model(num_items=train.num_items, max_length=length), losses.softmax, 128, "d 50, softmax"
+            "HSTU",
+            hstu.model(num_items=train.num_items, max_length=length),
+            losses.softmax,
+            128,
+            "d 50, cosine over .05",
         ),
         next_item("GRU4Rec", recurrent, losses.softmax, 128, "d 64, 128 hidden, softmax"),
         next_item("Caser", caser.model(**sizes, max_length=length), losses.bce, 3, "d 50, window 5", "place"),

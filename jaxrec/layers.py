@@ -57,6 +57,11 @@ def attention(query: Array, key: Array, value: Array, where: Array, drop: Callab
     return jnp.matmul(drop(weights).astype(value.dtype), value)
 
 
+def unit(rows: Array) -> Array:
+    """Rows [..., D] at length one; one shorter than 1e-6 stays short, and is differentiable at 0."""
+    return rows * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(rows), axis=-1, keepdims=True), 1e-12))
+
+
 def item_rows(params: Params, ids: Array) -> Array:
     """The rows of the table "item" [..., D], and 0 in an empty place, -1."""
     return jnp.where((ids >= 0)[..., None], params["tables"]["item"][ids], 0)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import losses
+from jaxrec import layers, losses
 from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Sequence
 
 EMPTY = -1
@@ -55,7 +55,14 @@ def _in_order(known: Interactions) -> np.ndarray:
     return np.lexsort((times, known.users))
 
 
-def model(*, init: Callable[[Key], Params], sequence: Sequence, num_items: int, max_length: int) -> Model:
+def model(
+    *,
+    init: Callable[[Key], Params],
+    sequence: Sequence,
+    num_items: int,
+    max_length: int,
+    temperature: float | None = None,
+) -> Model:
     """Builds the recommender of a sequence's parts: the score of an item is that of coming next after the history.
 
     Args:
@@ -63,7 +70,13 @@ def model(*, init: Callable[[Key], Params], sequence: Sequence, num_items: int, 
         sequence: Its parts.
         num_items: I.
         max_length: Items of a user's history that are read, the newest ones.
+        temperature: None for scores that are products of states and items' vectors; else their cosines over it.
+
+    Raises:
+        ValueError: If `temperature` is not positive and finite.
     """
+    if temperature is not None:
+        sequence = _cosine(sequence, temperature)
 
     def states(params: Params, users: Array) -> Array:
         def of_user(user, history):
@@ -83,6 +96,22 @@ def model(*, init: Callable[[Key], Params], sequence: Sequence, num_items: int, 
         return {"histories": jnp.asarray(histories(known, max_length=max_length))}
 
     return Model(init=init, score=score, score_all=score_all, given=given, sequence=sequence)
+
+
+def _cosine(sequence: Sequence, temperature: float) -> Sequence:
+    """The same parts, states of length 1 / temperature and vectors of length 1."""
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"Expected temperature > 0 and finite, got temperature={temperature}.")
+
+    def scaled(part):
+        return None if part is None else lambda *args: layers.unit(part(*args)) / temperature
+
+    return sequence._replace(
+        state=scaled(sequence.state),
+        states=scaled(sequence.states),
+        masked=scaled(sequence.masked),
+        vectors=lambda params, items: layers.unit(sequence.vectors(params, items)),
+    )
 
 
 Loss = Callable[[Array, Array, Array], Array]  # (scores [..., N], relevant, where) -> [...]

@@ -84,7 +84,7 @@ def model(
         return jnp.concatenate([params["tables"]["item"][items], params["weights"]["bias"][items][..., None]], axis=-1)
 
     parts = Sequence(
-        embed=lambda params, ids: jnp.where((ids != sequences.EMPTY)[..., None], params["tables"]["item"][ids], 0),
+        embed=layers.item_rows,
         state=state,
         vectors=vectors,
         masked=masked,

@@ -21,6 +21,7 @@ def model(
     max_length: int = 200,
     dropout: float = 0.2,
     init_scale: float = 0.02,
+    temperature: float | None = None,
 ) -> Model:
     """Builds the model: with x the row of an item and h the hidden state, 0 before the first,
 
@@ -36,6 +37,7 @@ def model(
         dropout: Share of the numbers in the items' rows that a training step does not see.
         init_scale: Standard deviation of the normal that the table starts from; each gate's layer starts as
             Glorot, and its recurrent one orthogonal.
+        temperature: As in `sasrec.model`.
 
     Returns:
         A `Model` of item sequences with one table "item" [I, D], read at the input and scored at the output, where the
@@ -44,7 +46,8 @@ def model(
         number in the paper. A user without a history has the state o.
 
     Raises:
-        ValueError: If a size is below 1, `dropout` is not in [0, 1) or `init_scale` is negative or not finite.
+        ValueError: If a size is below 1, `dropout` is not in [0, 1), `init_scale` is negative or not
+            finite, or `temperature` is not positive.
     """
     layers.check(num_items=num_items, dimension=dimension, hidden_dimension=hidden_dimension, max_length=max_length)
     layers.check(rates={"dropout": dropout})
@@ -77,7 +80,9 @@ def model(
         return layers.dense(params["weights"]["output"], last)
 
     parts = Sequence(embed=layers.item_rows, state=state, vectors=_vectors, states=states)
-    return sequences.model(init=init, sequence=parts, num_items=num_items, max_length=max_length)
+    return sequences.model(
+        init=init, sequence=parts, num_items=num_items, max_length=max_length, temperature=temperature
+    )
 
 
 def _vectors(params: Params, items: Array) -> Array:

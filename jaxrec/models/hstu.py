@@ -13,7 +13,7 @@ from jaxrec import layers, sequences
 from jaxrec.types import Array, Key, Model, Params, Sequence
 
 _INIT = nn.initializers.normal(0.02)
-_EPSILON = 1e-6  # of layer norms and of lengths
+_EPSILON = 1e-6  # of layer norms
 
 
 def model(
@@ -65,8 +65,6 @@ def model(
     )
     if dimension % num_heads:
         raise ValueError(f"Expected num_heads to divide dimension, got {num_heads} and {dimension}.")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"Expected temperature > 0 and finite, got temperature={temperature}.")
     encoder = _Encoder(max_length, num_blocks, num_heads, dropout, compute_dtype)
 
     def init(key: Key) -> Params:
@@ -78,21 +76,17 @@ def model(
     def states(params: Params, user: Array, rows: Array, present: Array, key: Key | None) -> Array:
         del user
         rngs = None if key is None else {"dropout": key}
-        found = jnp.asarray(encoder.apply({"params": params["weights"]}, rows, present, rngs=rngs))
-        return _normalised(found) / temperature
+        return jnp.asarray(encoder.apply({"params": params["weights"]}, rows, present, rngs=rngs))
 
     parts = Sequence(
-        embed=lambda params, ids: jnp.where((ids != sequences.EMPTY)[..., None], params["tables"]["item"][ids], 0),
+        embed=layers.item_rows,
         state=lambda params, user, rows, present: states(params, user, rows, present, None)[-1],
-        vectors=lambda params, items: _normalised(params["tables"]["item"][items]),
+        vectors=lambda params, items: params["tables"]["item"][items],
         states=states,
     )
-    return sequences.model(init=init, sequence=parts, num_items=num_items, max_length=max_length)
-
-
-def _normalised(rows: Array) -> Array:
-    """Rows [..., D] of length one; shorter than `_EPSILON` they stay short, and differentiable at 0."""
-    return rows * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(rows), axis=-1, keepdims=True), _EPSILON**2))
+    return sequences.model(
+        init=init, sequence=parts, num_items=num_items, max_length=max_length, temperature=temperature
+    )
 
 
 class _Encoder(nn.Module):

@@ -26,6 +26,7 @@ def model(
     num_blocks: int = 2,
     num_heads: int = 1,
     dropout: float = 0.2,
+    temperature: float | None = None,
     compute_dtype: DTypeLike = jnp.float32,
 ) -> Model:
     """Builds the model.
@@ -47,6 +48,9 @@ def model(
         max_length: Items of a history that are read, the newest ones.
         num_blocks, num_heads: Of attention; `num_heads` divides `dimension`.
         dropout: Rate of what is set to 0 in training: rows, attention weights, hidden units.
+        temperature: A score is the cosine of the last place's state and an item's row over the temperature, as in the
+            sampled-softmax baseline of the HSTU paper's code (meta-recsys, generative-recommenders: .05); None for
+            their product, as in the paper.
         compute_dtype: Type of activations and products, such as bfloat16; parameters, norms, softmax and scores are
             float32.
 
@@ -54,7 +58,8 @@ def model(
         A `Model` with the table "item" [I, D], and positions [max_length, D] and layers among the weights.
 
     Raises:
-        ValueError: If a size is below 1, the heads do not divide the dimension, or `dropout` is not in [0, 1).
+        ValueError: If a size is below 1, the heads do not divide the dimension, `dropout` is not in [0, 1), or
+            `temperature` is not positive.
     """
     layers.check(
         num_users=num_users,
@@ -84,12 +89,14 @@ def model(
         return params["tables"]["item"][items]
 
     parts = Sequence(
-        embed=lambda params, ids: jnp.where((ids != sequences.EMPTY)[..., None], vectors(params, ids), 0),
+        embed=layers.item_rows,
         state=lambda params, user, rows, present: states(params, user, rows, present, None)[-1],
         vectors=vectors,
         states=states,
     )
-    return sequences.model(init=init, sequence=parts, num_items=num_items, max_length=max_length)
+    return sequences.model(
+        init=init, sequence=parts, num_items=num_items, max_length=max_length, temperature=temperature
+    )
 
 
 class _Encoder(nn.Module):

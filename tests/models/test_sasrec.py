@@ -70,6 +70,18 @@ def test_empty_places_in_front_change_nothing():
     np.testing.assert_allclose(states(model, params, IDS[2:]), states(model, params, IDS)[2:], rtol=1e-5, atol=1e-5)
 
 
+def test_a_temperature_makes_scores_cosines():
+    model, params = built()
+    cosine, _ = built(temperature=0.05)
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        states(cosine, params, IDS)[2:], unit(states(model, params, IDS)[2:]) / 0.05, rtol=1e-4, atol=1e-4
+    )
+    items = jnp.arange(NUM_ITEMS)
+    rows = np.asarray(model.sequence.vectors(params, items))
+    np.testing.assert_allclose(np.asarray(cosine.sequence.vectors(params, items)), unit(rows), rtol=1e-5)
+
+
 def test_dropout_is_that_of_the_key():
     model, params = built()
     one, same, other = (states(model, params, IDS, jax.random.key(seed)) for seed in (0, 0, 1))
@@ -102,7 +114,7 @@ def test_it_learns_what_follows_what(loss):
 
 
 def test_wrong_settings_are_refused():
-    for settings in ({"num_blocks": 0}, {"num_heads": 3}, {"dropout": 1.0}):
+    for settings in ({"num_blocks": 0}, {"num_heads": 3}, {"dropout": 1.0}, {"temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             sasrec.model(num_items=4, dimension=4, **settings)
     model, params = built()
