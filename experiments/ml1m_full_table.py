@@ -26,6 +26,7 @@ class Config:
     mf_epochs: int = 32  # of logistic MF, whose learning rate falls with them
     epochs: int = 16  # at most, of NeuMF and its halves, and LightGCN; validation chooses how many
     bpr_epochs: int = 100  # at most, of MF by BPR
+    pretrained_learning_rate: float = 1e-3  # of NeuMF that goes on from its trained halves, for sums over a batch
     autoencoder_epochs: int = 40  # at most
     seed: int = 0  # of the first training, and of the validation items where times are unknown
     num_seeds: int = 1  # trainings of each model that has chance in it, with seeds seed, seed + 1, ...
@@ -68,7 +69,7 @@ def parts(config: Config):
     same = {field.name: getattr(config, field.name) for field in dataclasses.fields(ml1m_ncf_table.Config)}
     ncf = ml1m_ncf_table.Config(**same)
     rows = [*ml1m_ncf_table.solved(ncf, data), hybrid(config, data), *ml1m_ncf_table.trained(ncf, data)]
-    return data, on, [*rows, *others(config, data)]
+    return data, on, [*rows, *others(config, data), *of_features(config, data)]
 
 
 def hybrid(config: Config, data):
@@ -125,11 +126,57 @@ def others(config: Config, data):
     ]
 
 
+def of_features(config: Config, data):
+    """Models of what is known of users and movies beside their ids; of the ids alone where nothing is."""
+    import functools
+
+    import optax
+
+    from jaxrec import features, losses, model_table, objectives, sampling, study
+    from jaxrec.datasets import locate
+    from jaxrec.models import dcn_v2, deepfm, fm, two_tower
+
+    train = data.split.train
+    sizes = {"num_users": train.num_users, "num_items": train.num_items}
+    users, movies = (study.described(data, of) for of in (locate.users, locate.movies))
+    side = None
+    if users is not None and movies is not None:
+        side = features.movielens(train, users.head(train.num_users), movies)
+    apart = side and side._replace(user_crossed=None, item_crossed=None)
+    four = functools.partial(sampling.negatives, num=4)
+
+    def fitted(model, objective, batch_size, draw):
+        return model_table.by_steps(
+            model,
+            objective,
+            optax.adam(1e-3),
+            num_epochs=config.epochs,
+            batch_size=batch_size,
+            validate_every=4,
+            draw=draw,
+        )
+
+    known = "ids, demographics, genres, year, popularity" if side else "ids alone"
+    rows = []
+    low_rank = functools.partial(dcn_v2.model, dimension=8, rank=32)
+    for name, build in {"FM": fm.model, "DeepFM": deepfm.model, "DCN-v2": low_rank}.items():
+        model = build(**sizes, side=side)
+        fit = fitted(model, objectives.listwise(model=model, loss=losses.bce), 512, four)
+        size = "d 8, crosses of rank 32" if name == "DCN-v2" else "d 16"
+        rows.append(model_table.Row(name, model, f"{known}; {size}, BCE, 4 negatives, Adam .001, batch 512", fit))
+    towers = two_tower.model(**sizes, side=apart)
+    by_batch = objectives.in_batch(model=towers, log_q=sampling.log_frequency(train))
+    fit = fitted(towers, by_batch, 512, sampling.negatives)
+    words = f"{known}; 64-32, softmax over a batch of 512, logQ, Adam .001"
+    return [*rows, model_table.Row("two towers", towers, words, fit)]
+
+
 def exposures(config: Config, data):
     """What a table of whole rankings says beside accuracy."""
     import numpy as np
 
-    from jaxrec import exposure
+    from jaxrec import exposure, study
+    from jaxrec.datasets import locate
 
     train = data.split.train
     counts = np.bincount(train.items, minlength=train.num_items)
@@ -139,6 +186,10 @@ def exposures(config: Config, data):
         "entropy": lambda lists: exposure.entropy(lists, train.num_items),
         "novelty": lambda lists: float(exposure.novelty(lists, information).mean()),
     }
+    movies = study.described(data, locate.movies)
+    if movies is not None:
+        genres = movies["genres"].str.get_dummies("|").to_numpy(np.float32)
+        made["intra_list_diversity"] = lambda lists: float(exposure.intra_list_diversity(lists, genres).mean())
     return made
 
 

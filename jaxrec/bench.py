@@ -125,8 +125,21 @@ def _within(cutoffs: tuple[int, ...], largest: int) -> tuple[int, ...]:
 
 def measure(model: Model, params: Params, ranking: Ranking) -> Measured:
     """Ranks and lists; of a model whose params know what `ranking` lets it know."""
-    lists = np.asarray(evaluate.lists(model, params, ranking.listing, ranking.list_length))
-    if ranking.plan is not None:
-        return Measured(evaluate.evaluate(model, params, ranking.plan).ranks, lists)
-    relevant = np.full((len(lists), 1), -1) if ranking.relevant is None else ranking.relevant
-    return Measured(metrics.ranks_in_lists(lists, relevant), lists)
+    lists = _lists(model, params, ranking)
+    return Measured(_ranks_in(lists, ranking) if ranking.plan is None else ranks(model, params, ranking), lists)
+
+
+def ranks(model: Model, params: Params, ranking: Ranking) -> np.ndarray:
+    """`Measured.ranks` alone, in half the time: what validation asks for."""
+    if ranking.plan is None:
+        return _ranks_in(_lists(model, params, ranking), ranking)
+    return evaluate.evaluate(model, params, ranking.plan).ranks
+
+
+def _lists(model: Model, params: Params, ranking: Ranking) -> np.ndarray:
+    return np.asarray(evaluate.lists(model, params, ranking.listing, ranking.list_length))
+
+
+def _ranks_in(lists: np.ndarray, ranking: Ranking) -> np.ndarray:
+    """Places of the held-out items in the lists."""
+    return metrics.ranks_in_lists(lists, np.full((len(lists), 1), -1) if ranking.relevant is None else ranking.relevant)

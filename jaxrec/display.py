@@ -278,6 +278,38 @@ def points(
     _save(path, figure)
 
 
+def learning_curves(
+    path: pathlib.Path, curves: Mapping[str, Sequence[tuple[int, float]]], *, title: str, label: str
+) -> None:
+    """Draws what validation saw of trainings against their epochs as a PNG, a curve each, its best point marked.
+
+    Args:
+        curves: {name: (epochs, value) in order}.
+        title, label: Above, and at the y axis.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
+    looks = itertools.product(("-", "--", ":"), colours)
+    figure, axis = plt.subplots(figsize=(7.5, 4.8))
+    for (name, points), (style, colour) in zip(curves.items(), looks, strict=False):
+        epochs, values = zip(*points, strict=True)
+        axis.plot(epochs, values, style, color=colour, marker=".", markersize=4, linewidth=1.2, label=name)
+        best = max(range(len(values)), key=values.__getitem__)
+        axis.plot(epochs[best], values[best], "o", color=colour, markersize=7)
+    axis.set_xlabel("epochs")
+    axis.set_ylabel(label)
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    _save(path, figure)
+
+
 def brittleness(path: pathlib.Path, records: Sequence[Record], *, attacks: Sequence[str]) -> None:
     """Draws what attacks leave of each model as a PNG: a panel for NDCG@10 and one for the clean lists at each epsilon,
     a line for each model, with its clean value and that under each attack, the most brittle below.

@@ -30,6 +30,8 @@ from jaxrec import (
 )
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, PyTree
 
+Curve = list[tuple[int, float]]  # (epochs, value)
+
 MAY_CHANGE = (*run_directory.PLACES, "rows", "num_seeds", "reuse")  # of a config: what is added to a run
 METRICS = {"ndcg": metrics.ndcg, "hit_rate": metrics.hit_rate, "recall": metrics.recall}
 
@@ -45,7 +47,8 @@ class Fit(NamedTuple):
         validate_every: Epochs between looks at the validation items.
         draw: Draws negatives (see `train.parallel`).
         examples: Training pairs -> the rows an epoch goes over.
-        start: (training pairs, key) -> params to start from; `Model.init` by default.
+        parts: Rows that are trained before, on the same pairs.
+        start: Their params -> params to start from; `Model.init` by default.
     """
 
     make: Callable[[train.Devices], train.Step]
@@ -55,7 +58,8 @@ class Fit(NamedTuple):
     validate_every: int
     draw: sampling.Draw
     examples: Callable[[Interactions], Interactions]
-    start: Callable[[Interactions, jax.Array], Params] | None
+    parts: tuple["Row", ...] = ()
+    start: Callable[..., Params] | None = None
 
 
 class Row(NamedTuple):
@@ -108,11 +112,12 @@ def by_steps(
     validate_every: int = 10,
     draw: sampling.Draw = sampling.negatives,
     examples: Callable[[Interactions], Interactions] = lambda pairs: pairs,
-    start: Callable[[Interactions, jax.Array], Params] | None = None,
+    parts: tuple[Row, ...] = (),
+    start: Callable[..., Params] | None = None,
 ) -> Fit:
     """The `Fit` of an objective; on the touched rows alone where that gives the same."""
     make = lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices)
-    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, start)
+    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, parts, start)
 
 
 def by_direct_steps(
@@ -127,7 +132,7 @@ def by_direct_steps(
 ) -> Fit:
     """The same for plain SGD on a sum over examples (`train.make_direct_step`), where it is faster."""
     make = lambda devices: train.make_direct_step(make_objective, model, optimizer, devices=devices)
-    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, lambda pairs: pairs, None)
+    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, lambda pairs: pairs)
 
 
 def run(
@@ -142,7 +147,7 @@ def run(
         for seed in seeds_of(row, seeds):
             path = directory / "measured" / f"{files.stem(row.name)}-{seed}.npz"
             if not path.exists():
-                _write_cell(path, _cell(directory, row, on, seed, seeds[0]))
+                _write_cell(path, _cell(_Table(directory, on, seeds[0]), row, seed))
             table[row.name].append(read_cell(path))
         display.say(_in_short(row, table[row.name], on))
     return table
@@ -187,7 +192,19 @@ def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first
     name = f"{files.stem(row.name)}-{seed}"
     if not (directory / "checkpoints" / name).is_dir():
         raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
-    return _fitted(directory, row, on, seed, first_seed)[0]
+    return _knowing(row, _final(_Table(directory, on, first_seed), row, seed), on)
+
+
+def learning_curves(directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, seed: int) -> dict[str, Curve]:
+    """What validation saw of each row that is trained by steps, {name: its points}; of the table's first seed."""
+    curves = {}
+    for row in rows:
+        path = directory / "logs" / f"{files.stem(row.name)}-{'choice' if row.epochs == 'refit' else seed}.jsonl"
+        lines = map(json.loads, path.read_text().splitlines()) if row.fit and path.exists() else ()
+        points = [(line["epoch"], line[_chosen_by(on)]) for line in lines if _chosen_by(on) in line]
+        if points:
+            curves[row.name] = points
+    return curves
 
 
 def reuse(source: pathlib.Path, directory: pathlib.Path) -> None:
@@ -215,36 +232,12 @@ def reuse(source: pathlib.Path, directory: pathlib.Path) -> None:
                 part.rename(here)
 
 
-def _cell(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Cell:
-    if row.fit is None:
-        started = time.perf_counter()
-        params = jax.block_until_ready(_solved(row, on.both, seed))
-        step, epochs, seconds = None, 0, time.perf_counter() - started
-    else:
-        params, step, epochs, seconds = _fitted(directory, row, on, seed, first_seed)
-    return Cell(bench.measure(row.model, params, on.test), step, epochs, seconds)
+class _Table(NamedTuple):
+    """Where the trainings of a table are, what they are of, and the seed of those that choose."""
 
-
-def _solved(row: Row, known: Interactions, seed: int) -> Params:
-    if row.model.solve is None:
-        raise ValueError(f"Expected a model that solves, or a fit, for {row.name}.")
-    return row.model.knowing(row.model.solve(known, jax.random.key(seed)), known)
-
-
-def _fitted(
-    directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int
-) -> tuple[Params, int, int, float]:
-    """(params that know what the test allows, steps, epochs, seconds of an epoch)."""
-    name = f"{files.stem(row.name)}-{seed}"
-    if row.epochs == "best":
-        found = _fit(directory, row, on, name, seed, None)
-    else:
-        num_epochs = row.fit.num_epochs if row.fit else 0
-        if row.epochs == "refit":
-            num_epochs = _fit(directory, row, on, f"{files.stem(row.name)}-choice", first_seed, None).meta["epoch"]
-        found = _fit(directory, row, on, name, seed, num_epochs)
-    trained = {**found.state.trained, "given": found.given}
-    return row.model.knowing(trained, on.both), found.step, found.meta["epoch"], found.seconds
+    directory: pathlib.Path
+    on: bench.Bench
+    first_seed: int
 
 
 class _Found(NamedTuple):
@@ -257,19 +250,67 @@ class _Found(NamedTuple):
     seconds: float
 
 
-def _fit(directory: pathlib.Path, row: Row, on: bench.Bench, name: str, seed: int, num_epochs: int | None) -> _Found:
+def _cell(table: _Table, row: Row, seed: int) -> Cell:
+    if row.fit is None:
+        started = time.perf_counter()
+        params = jax.block_until_ready(_solved(row, table.on.both, seed))
+        return Cell(bench.measure(row.model, params, table.on.test), None, 0, time.perf_counter() - started)
+    found = _final(table, row, seed)
+    measured = bench.measure(row.model, _knowing(row, found, table.on), table.on.test)
+    return Cell(measured, found.step, found.meta["epoch"], found.seconds)
+
+
+def _solved(row: Row, known: Interactions, seed: int) -> Params:
+    if row.model.solve is None:
+        raise ValueError(f"Expected a model that solves, or a fit, for {row.name}.")
+    return row.model.knowing(row.model.solve(known, jax.random.key(seed)), known)
+
+
+def _knowing(row: Row, found: _Found, on: bench.Bench) -> Params:
+    """The params, knowing what the test allows."""
+    return row.model.knowing({**found.state.trained, "given": found.given}, on.both)
+
+
+def _final(table: _Table, row: Row, seed: int) -> _Found:
+    """The training that is measured."""
+    name = f"{files.stem(row.name)}-{seed}"
+    if row.epochs == "best":
+        return _fit(table, row, name, seed, None)
+    fixed = row.fit.num_epochs if row.fit else 0
+    return _fit(table, row, name, seed, fixed if row.epochs == "fixed" else _choice(table, row).meta["epoch"])
+
+
+def _choice(table: _Table, row: Row) -> _Found:
+    """The training that chooses the number of epochs."""
+    return _fit(table, row, f"{files.stem(row.name)}-choice", table.first_seed, None)
+
+
+def _start(table: _Table, row: Row, name: str, seed: int, choosing: bool) -> Params:
+    """What a training begins with: what `init` draws, and in its place what the rows before it have learned."""
+    params = jax.jit(row.model.init)(jax.random.split(jax.random.key(seed))[0])
+    path = table.directory / "checkpoints" / name
+    if row.fit is None or row.fit.start is None or (path.is_dir() and checkpoint.newest(path)):
+        return params
+    found = [
+        _choice(table, part) if choosing and part.epochs == "refit" else _final(table, part, seed)
+        for part in row.fit.parts
+    ]
+    return params | row.fit.start(*(part.state.trained for part in found))
+
+
+def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) -> _Found:
     """A training of so many epochs on training and validation pairs; or on training pairs, the best by validation."""
-    fit = row.fit
+    fit, on = row.fit, table.on
     if fit is None:
         raise ValueError(f"Expected a fit of {row.name}.")
     pairs = on.split.train if num_epochs is None else on.both
-    init_key, key = jax.random.split(jax.random.key(seed))
-    params = fit.start(pairs, init_key) if fit.start else jax.jit(row.model.init)(init_key)
+    params = _start(table, row, name, seed, num_epochs is None)
     given = row.model.knowing(params, pairs)["given"]
-    state = train.init_state(params, fit.optimizer, key)
-    logs = files.Log(directory / "logs" / f"{name}.jsonl"), files.Log(directory / "logs" / f"{name}.times.jsonl")
+    state = train.init_state(params, fit.optimizer, jax.random.split(jax.random.key(seed))[1])
+    folder = table.directory / "logs"
+    logs = files.Log(folder / f"{name}.jsonl"), files.Log(folder / f"{name}.times.jsonl")
     with (
-        checkpoint.Checkpoints(directory / "checkpoints" / name) as checkpoints,
+        checkpoint.Checkpoints(table.directory / "checkpoints" / name) as checkpoints,
         display.progress(name, num_epochs or fit.num_epochs) as report,
     ):
         fitted = loop.fit(
@@ -297,7 +338,7 @@ def _fit(directory: pathlib.Path, row: Row, on: bench.Bench, name: str, seed: in
             return _Found(fitted.state, params["given"], {"epoch": num_epochs}, int(fitted.state.step), seconds)
         best = checkpoints.restore_best(state)
     if best is None:
-        raise InputError(f"Expected a scored checkpoint of {name} in {directory}, found none.")
+        raise InputError(f"Expected a scored checkpoint of {name} in {table.directory}, found none.")
     return _Found(best.state, params["given"], best.meta, best.step, seconds)
 
 
@@ -309,7 +350,7 @@ def _driver(make: Callable[[train.Devices], train.Step], draw: sampling.Draw) ->
 
 def validation(model: Model, params: Params, on: bench.Bench) -> dict[str, float]:
     """The metrics of the bench at their first cutoffs, on the validation items."""
-    ranks = bench.measure(model, params, on.valid).ranks
+    ranks = bench.ranks(model, params, on.valid)
     return {
         f"valid_{name}": float(METRICS[name](ranks, cutoffs[0], on.valid.num_ranked).mean())
         for name, cutoffs in on.cutoffs.items()

@@ -7,6 +7,7 @@ sequences.
 from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrec import losses, perturbations, rows
 from jaxrec.types import Array, Model, Objective, Params, Scalar
@@ -114,7 +115,7 @@ def _scores_and_sizes(
     return scores, sizes
 
 
-def in_batch(*, model: Model, log_q: Array | None = None) -> Objective:
+def in_batch(*, model: Model, log_q: Array | np.ndarray | None = None) -> Objective:
     """Builds the softmax of a positive among the positives of its batch, corrected for how often they come there:
 
         softmax over the batch's items j of score(user, j) - log q_j
@@ -138,7 +139,7 @@ def in_batch(*, model: Model, log_q: Array | None = None) -> Objective:
         users, items, where = batch["users"], batch["pos"], batch["where"]
         scores = model.score(params, users[:, None], items[None])
         if log_q is not None:
-            scores = scores - log_q[items][None]
+            scores = scores - jnp.asarray(log_q)[items][None]
         relevant = jnp.eye(len(items), dtype=scores.dtype)
         counts = where[None] & ((items[:, None] != items[None]) | (relevant > 0))
         total = jnp.sum(jnp.where(where, losses.softmax(scores, relevant, counts), 0))

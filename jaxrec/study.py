@@ -4,11 +4,12 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import optax
+import pandas as pd
 
 from jaxrec import checkpoint, display, evaluate, loop, metrics, provenance, robustness, run_directory, splits, train
 from jaxrec.datasets import locate, published
@@ -27,6 +28,7 @@ class Data(NamedTuple):
         title: For the records; says so where it is a sample or a slice.
         split_title: How it was split, for the records.
         fingerprint: From `provenance.fingerprint`.
+        located: MovieLens-1M as it was found, beside which users and movies are described; None of another data set.
     """
 
     split: Split
@@ -34,6 +36,7 @@ class Data(NamedTuple):
     title: str
     split_title: str
     fingerprint: dict[str, Any]
+    located: locate.Located | None = None
 
 
 class Setting(NamedTuple):
@@ -106,7 +109,18 @@ def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | N
         split, title = splits.first_users(split, num=num_users), f"{title}, first {num_users} users"
     fingerprint = provenance.fingerprint(split)
     display.say(f"Data: {title}; {located.source}: {located.path}; SHA-256 {fingerprint['sha256'][:16]}")
-    return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint)
+    return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint, located)
+
+
+def described(data: Data, describe: Callable[[locate.Located], pd.DataFrame]) -> pd.DataFrame | None:
+    """`locate.users` or `locate.movies` of the data; None, which it says, where they are not described."""
+    if data.located is None:
+        return None
+    try:
+        return describe(data.located)
+    except InputError as error:
+        display.say(f"Without a description of {describe.__name__}: {error}", style="yellow")
+        return None
 
 
 def published_split(name: published.Name, data_dir: pathlib.Path | None, *, num_users: int | None = None) -> Data:

@@ -152,5 +152,9 @@ def execute(
             exposures={**exposures(data.split.train), **more_exposures},
         )
         write(path, found, published)
+        if curves := model_table.learning_curves(path, wanted, on, seeds[0]):
+            metric, cutoffs = next(iter(on.cutoffs.items()))
+            title = f"{data.title}, validation items, seed {seeds[0]}"
+            display.learning_curves(path / "curves.png", curves, title=title, label=f"{metric.upper()}@{cutoffs[0]}")
         display.records_table(found)
-        display.say(f"Everything lies in {path}/: results.md, results.json, logs/, checkpoints/, measured/")
+        display.say(f"Everything lies in {path}/: results.md, results.json, curves.png, logs/, checkpoints/, measured/")

@@ -149,6 +149,33 @@ def test_the_models_of_a_table_can_be_loaded(finished):
         model_table.trained(path, rows()[1], ON, 9, 3)
 
 
+def test_a_row_starts_from_what_the_rows_before_it_learned_on_the_same_pairs(finished, tmp_path):
+    """With a learning rate of 0 it stays there: its choice where their choice ended, its last where their last did."""
+    _, before, *_ = rows()
+    still = model_table.by_steps(
+        before.model,
+        objectives.pairwise(model=before.model),
+        optax.sgd(0.0),
+        num_epochs=2,
+        batch_size=32,
+        validate_every=2,
+        parts=(before,),
+        start=lambda params: {**params, "given": {}},
+    )
+    row = model_table.Row("MF, gone on", before.model, "SGD 0", still)
+    model_table.run(tmp_path, [row], ON, seeds=[3, 4])
+    assert not (tmp_path / "measured" / "mf-3.npz").exists(), "the rows before it are trained, not measured"
+    for seed in (3, 4):
+        here, theirs = (model_table.trained(tmp_path, each, ON, seed, 3)["tables"] for each in (row, before))
+        np.testing.assert_array_equal(here["user"], theirs["user"])
+        assert epochs(tmp_path, f"mf-{seed}")[0] == epochs(finished[0], f"mf-{seed}")[0]
+    chosen = [dict(epochs(tmp_path, f"{name}-choice")[1]) for name in ("mf", "mf__gone_on")]
+    assert chosen[1][2] == max(value for value in chosen[0].values() if value is not None)
+    (tmp_path / "measured" / "mf__gone_on-3.npz").unlink()
+    model_table.run(tmp_path, [row], ON, seeds=[3, 4])  # goes on from its own checkpoint, not from theirs
+    assert (tmp_path / "measured" / "mf__gone_on-3.npz").exists()
+
+
 def test_a_broken_cell_is_named(tmp_path):
     (tmp_path / "mf-3.npz").write_bytes(b"PK no zip")
     with pytest.raises(types.InputError, match=r"mf-3\.npz"):
@@ -194,9 +221,13 @@ def test_a_run_can_take_more_rows_and_seeds_and_refuses_names_it_does_not_have(t
     first = Config(tmp_path / "run")
     table_records.execute("test", first, DATA, ON, rows(2), published={"MF": {"ndcg@10": 0.5}})
     assert "popularity" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "curves.png").exists(), "nothing was trained by steps"
     more = dataclasses.replace(first, rows=("popularity", "MF"), num_seeds=2)
     table_records.execute("test", more, DATA, ON, rows(2))
     assert "MF" in (tmp_path / "run" / "results.md").read_text()
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 10_000
+    curves = model_table.learning_curves(tmp_path / "run", rows(2), ON, 3)
+    assert curves == {"MF": [(2, epochs(tmp_path / "run", "mf-choice")[1][2])]}
     with pytest.raises(types.InputError, match=r"--rows of popularity, MF, .*; got SLIM"):
         table_records.execute("test", dataclasses.replace(first, rows=("SLIM",)), DATA, ON, rows(2))
 

@@ -243,11 +243,37 @@ def movies(located: Located) -> pd.DataFrame:
         frame = movielens_sample.movies()
     elif located.path.is_dir():
         ids = _movie_ids(located.path, ids)
-        frame = ml1m.movies(_movies_folder(located.path))
+        frame = ml1m.movies(_folder_with("movies.dat", located.path))
     else:
-        frame = ml1m.movies(located.path if located.path.suffix == ".zip" else located.path.parent)
+        frame = ml1m.movies(_beside(located.path))
     found = frame.set_index("movie_id").reindex(ids).fillna("")
     return found.replace({"genres": {"(no genres listed)": ""}}).reset_index()
+
+
+def users(located: Located) -> pd.DataFrame:
+    """Who the users of `movielens_1m` are, in their order: columns user_id, gender, age, occupation, zip_code.
+
+    The published leave-one-out files number users from 0 where the original ones do from 1; users.dat lies where
+    movies.dat does (`movies`).
+
+    Raises:
+        InputError: If the data are the sample, which tells nothing of its users, users.dat is not there or is
+            malformed, or a user is not in it.
+    """
+    if located.is_sample:
+        raise InputError("Expected MovieLens-1M, got the MovieLens sample, which tells nothing of its users.")
+    train = located.split.train
+    ids = np.arange(train.num_users) if train.user_ids is None else np.asarray(train.user_ids)
+    if located.path.is_dir():
+        place, ids = _folder_with("users.dat", located.path), ids + 1
+    else:
+        place = _beside(located.path)
+    frame = ml1m.users(place).set_index("user_id")
+    if missing := [user for user in ids.tolist() if user not in frame.index]:
+        raise InputError(
+            f"{place}: expected users.dat with every user, got one without {len(missing)}, such as {missing[0]}"
+        )
+    return frame.loc[ids].reset_index()
 
 
 def _movie_ids(folder: pathlib.Path, items: np.ndarray) -> np.ndarray:
@@ -263,10 +289,15 @@ def _movie_ids(folder: pathlib.Path, items: np.ndarray) -> np.ndarray:
     return np.array([movie_of[item] for item in items.tolist()])
 
 
-def _movies_folder(folder: pathlib.Path) -> pathlib.Path:
-    """Where movies.dat lies."""
+def _folder_with(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """Where a file of the original data set lies, in or next to the folder of the leave-one-out files."""
     places = (folder, *(folder.parent / name for name in ("movielens-1m", "ml-1m")))
-    found = next((place for place in places if reading.find(place, "movies.dat")), None)
+    found = next((place for place in places if reading.find(place, name)), None)
     if found is None:
-        raise InputError(f"Expected movies.dat in one of {', '.join(map(str, places))}, found none.")
+        raise InputError(f"Expected {name} in one of {', '.join(map(str, places))}, found none.")
     return found
+
+
+def _beside(ratings: pathlib.Path) -> pathlib.Path:
+    """The archive that the ratings came in, or their folder."""
+    return ratings if ratings.suffix == ".zip" else ratings.parent

@@ -3,15 +3,15 @@
     x_{l+1} = x_0 * (W_l x_l + b_l) + x_l;   score = h . [x_L ; MLP(x_0)]
 
 Wang, Shivanna, Cheng, Jain, Lin, Hong and Chi, "DCN V2: Improved Deep & Cross Network and Practical Lessons for
-Web-scale Learning to Rank Systems", WWW 2021, arXiv:2008.13535, eq. 1, the parallel form. W_l is a full matrix; the
-paper's low-rank mixtures of experts are not here.
+Web-scale Learning to Rank Systems", WWW 2021, arXiv:2008.13535, eq. 1, the parallel form. W_l is a full matrix, or
+one of low rank, U_l V_l (eq. 2); the paper's mixtures of such matrices are not here.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrec import fields
+from jaxrec import fields, layers
 from jaxrec.models import deepfm, gmf, mlp
 from jaxrec.types import Array, Key, Model, Params, PyTree
 
@@ -20,12 +20,14 @@ class Crosses(nn.Module):
     """x_0 [..., W] -> x_L [..., W]."""
 
     num_layers: int
+    rank: int | None
 
     @nn.compact
     def __call__(self, start: Array) -> Array:
         x = start
         for number in range(self.num_layers):
-            x = start * nn.Dense(start.shape[-1], name=f"cross_{number}")(x) + x
+            inner = x if self.rank is None else nn.Dense(self.rank, use_bias=False, name=f"inner_{number}")(x)
+            x = start * nn.Dense(start.shape[-1], name=f"cross_{number}")(inner) + x
         return x
 
 
@@ -35,6 +37,7 @@ def model(
     num_items: int,
     dimension: int = 16,
     num_crosses: int = 2,
+    rank: int | None = None,
     widths: tuple[int, ...] = (64, 32),
     init_scale: float = 0.1,
     side: fields.Side | None = None,
@@ -45,6 +48,8 @@ def model(
     Args:
         num_users, num_items, dimension, side, num_buckets: As in `fields.embedded`.
         num_crosses: Cross layers, L; scores are polynomials of degree L + 1 in the embeddings, and the perceptron.
+        rank: Of the cross layers' matrices; None for full ones, which cost W^2 multiplications a score, W the number of
+            fields times D.
         widths: Of the perceptron's hidden layers.
         init_scale: As in `mf.model`; products of small embeddings learn slowly.
 
@@ -52,10 +57,9 @@ def model(
         A `Model` with the tables of `fields.Fields` and weights "crosses", "layers" and "output".
 
     Raises:
-        ValueError: As in `fields.embedded`, and if `num_crosses < 1` or there is no hidden layer.
+        ValueError: As in `fields.embedded`, and if `num_crosses < 1`, `rank < 1` or there is no hidden layer.
     """
-    if num_crosses < 1:
-        raise ValueError(f"Expected num_crosses >= 1, got num_crosses={num_crosses}.")
+    layers.check(num_crosses=num_crosses, rank=1 if rank is None else rank)
     if not widths or min(widths) < 1:
         raise ValueError(f"Expected widths of at least one hidden layer, got widths={widths}.")
     embedded = fields.embedded(
@@ -66,7 +70,7 @@ def model(
         side=side,
         num_buckets=num_buckets,
     )
-    crosses, tower = Crosses(num_crosses), mlp.Tower(widths)
+    crosses, tower = Crosses(num_crosses, rank), mlp.Tower(widths)
 
     def init(key: Key) -> Params:
         field_key, cross_key, layer_key, output_key = jax.random.split(key, 4)

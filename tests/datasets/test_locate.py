@@ -286,6 +286,31 @@ def test_movies_of_the_leave_one_out_files_by_way_of_their_own_numbers(tmp_path)
         locate.movies(located)
 
 
+PEOPLE = "".join(f"{i}::{'FM'[i % 2]}::{18 + i}::{i}::0{i}\n" for i in range(1, 5))
+
+
+def test_users_of_the_original_files_and_of_the_leave_one_out_files_which_count_from_0(tmp_path):
+    put_ratings(tmp_path / "movielens-1m")
+    (tmp_path / "movielens-1m" / "users.dat").write_text(PEOPLE)
+    for located in (
+        locate.movielens_1m(tmp_path / "movielens-1m"),
+        locate.movielens_1m(put_leave_one_out(tmp_path / "given")),
+    ):
+        found = locate.users(located)
+        assert found["user_id"].tolist() == [1, 2, 3, 4]
+        assert found["gender"].tolist() == ["M", "F", "M", "F"]
+        assert found["age"].tolist() == [19, 20, 21, 22]
+
+
+def test_a_user_who_is_not_described_is_named(tmp_path):
+    located = locate.movielens_1m(put_leave_one_out(tmp_path / "given"))
+    with pytest.raises(InputError, match=r"users\.dat in one of .*movielens-1m"):
+        locate.users(located)
+    (tmp_path / "given" / "users.dat").write_text(PEOPLE.splitlines()[0] + "\n")
+    with pytest.raises(InputError, match="without 3, such as 2"):
+        locate.users(located)
+
+
 def test_movies_of_the_sample():
     located = locate.movielens_1m(fetch=False)
     found = locate.movies(located)
@@ -293,3 +318,5 @@ def test_movies_of_the_sample():
     toy_story = found[found["movie_id"] == 1].iloc[0]
     assert toy_story["title"] == "Toy Story"
     assert "Animation" in toy_story["genres"]
+    with pytest.raises(InputError, match="nothing of its users"):
+        locate.users(located)

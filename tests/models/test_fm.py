@@ -1,5 +1,7 @@
 """Factorisation machines and what is built on their fields, against sums over all pairs of fields, written out."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jaxrec import fields, objectives, surfaces
 from jaxrec.models import dcn_v2, deepfm, fm
 
 SIZES = {"num_users": 6, "num_items": 7, "dimension": 3, "num_buckets": 5}
+LOW_RANK = functools.partial(dcn_v2.model, rank=2)
 METHODS = {"fm": fm.model, "deepfm": deepfm.model, "dcn_v2": dcn_v2.model}
 
 
@@ -44,14 +47,18 @@ def expected_score(name, params, user, item):
         return float(weights["bias"]) + machine(rows) + output["bias"] + hidden @ output["kernel"]
     start = x = rows.reshape(-1)
     for number in range(2):
-        layer = weights["crosses"][f"cross_{number}"]
-        x = start * (np.asarray(layer["kernel"], float).T @ x + np.asarray(layer["bias"], float)) + x
+        kernel, bias = (np.asarray(weights["crosses"][f"cross_{number}"][part], float) for part in ("kernel", "bias"))
+        if name == "dcn_v2, rank 2":
+            kernel = np.asarray(weights["crosses"][f"inner_{number}"]["kernel"], float) @ kernel
+        x = start * (kernel.T @ x + bias) + x
     return output["bias"] + np.r_[x, perceptron(weights["layers"], parts_of(rows))] @ output["kernel"]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "dcn_v2, rank 2"])
 def test_scores_with_every_kind_of_side_feature_are_the_formula(name):
-    model = METHODS[name](**SIZES, side=sides.SIDE, **({} if name == "fm" else {"widths": (5, 4)}))
+    model = {**METHODS, "dcn_v2, rank 2": LOW_RANK}[name](
+        **SIZES, side=sides.SIDE, **({} if name == "fm" else {"widths": (5, 4)})
+    )
     params = sides.drawn(model, scale=0.4)
     everyone = jnp.arange(6)
     scores = jax.jit(model.score_all)(params, everyone)
@@ -102,5 +109,6 @@ def test_wrong_hyperparameters_are_refused():
     for method in (deepfm.model, dcn_v2.model):
         with pytest.raises(ValueError, match=r"widths=\(\)"):
             method(num_users=2, num_items=2, widths=())
-    with pytest.raises(ValueError, match="num_crosses=0"):
-        dcn_v2.model(num_users=2, num_items=2, num_crosses=0)
+    for setting in ("num_crosses", "rank"):
+        with pytest.raises(ValueError, match=f"{setting}=0"):
+            dcn_v2.model(num_users=2, num_items=2, **{setting: 0})

@@ -68,7 +68,7 @@ def test_two_planted_groups_are_learned():
     model = two_tower.model(
         num_users=planted_groups.NUM_USERS, num_items=planted_groups.NUM_ITEMS, dimension=8, widths=(8, 4)
     )
-    objective = objectives.in_batch(model=model, log_q=jnp.asarray(sampling.log_frequency(train)))
+    objective = objectives.in_batch(model=model, log_q=sampling.log_frequency(train))
     assert planted_groups.learned(model, objective, num_epochs=30) > 0.95
 
 
