@@ -76,12 +76,11 @@ def parts(config: Config):
         objective = sequences.next_item(
             model=model, num_items=train.num_items, num_negatives=128, loss=losses.softmax, piece_size=8
         )
-        return trained(name, model, objective, f"{words}, softmax over 128 negatives a history")
+        return trained(name, model, objective, f"{words}, cosine over .05, softmax over 128 negatives a history")
 
-    attention, transducer, masked = (
-        made.model(**sizes, max_length=length, dropout=0.5) for made in (sasrec, hstu, bert4rec)
-    )
-    recurrent = gru4rec.model(num_items=train.num_items, max_length=length, dropout=0.5)
+    cosine = {"num_items": train.num_items, "max_length": length, "dropout": 0.5, "temperature": 0.05}
+    attention, transducer, recurrent = (made.model(**cosine) for made in (sasrec, hstu, gru4rec))
+    masked = bert4rec.model(num_items=train.num_items, max_length=length, dropout=0.5)
     by_mask = bert4rec.objective(model=masked, num_items=train.num_items, num_negatives=128)
     neighbours = item_knn.model(**sizes, weighting="tfidf", asymmetry=0.4)
     rows = [

@@ -10,11 +10,10 @@ Expected: at epsilon .2 the share of the clean top ten that is left: MF by BPR .
           PureSVD .56, item-kNN .74, GMF .02; under noise GMF .55, the others .76 to .97 (one seed,
           commit 4038212; docs/models.md).
 Cost:     10 minutes of one CPU core for nine models.
-Run:      python -m experiments.embedding_robustness --run RUN_DIR     (of ml1m_full_table)
+Run:      python -m experiments.embedding_robustness --run RUN_DIR     (of ml1m_full_table, ml1m_sequential_table, ...)
 """
 
 import dataclasses
-import json
 import pathlib
 
 from jaxrec import command, runtime
@@ -22,7 +21,7 @@ from jaxrec import command, runtime
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    run: pathlib.Path | None = None  # a run of experiments.ml1m_full_table
+    run: pathlib.Path | None = None  # a run of a table of models, such as experiments.ml1m_full_table
     rows: tuple[str, ...] = ()  # names of its models (default: all that have tables)
     epsilons: tuple[float, ...] = (0.1, 0.2)  # radii in mean row norms
     num_steps: int = 10  # gradient steps of PGD
@@ -38,24 +37,25 @@ def main(config: Config) -> None:
     runtime.prepare()
     from jaxrec import display, files, model_robustness, model_table, records, results, run_directory
 
-    source, table, data, on, rows = opened(config)
+    run = opened(config)
+    seed, source = run.settings.seed, run.path
     folder = config.out or source / "embedding_robustness"
-    with run_directory.open_run(folder, config, data.fingerprint, may_change=("run", "rows", "out")):
-        rows = model_table.chosen(source, rows, on, table.seed)
+    with run_directory.open_run(folder, config, run.data.fingerprint, may_change=("run", "rows", "out")):
+        rows = model_table.chosen(source, run.rows, run.on, seed)
         made = attacks(config)
         found = model_robustness.run(
             folder,
             source,
             rows,
-            on,
+            run.on,
             made,
             config.epsilons,
-            seed=table.seed,
+            seed=seed,
             num_users=config.num_users,
             report=lambda name: display.say(f"attacks on {name}"),
         )
         rows = [row for row in rows if row.name in found]
-        kept = model_robustness.records_of(found, rows, data, seed=table.seed, white_box=list(made)[1:])
+        kept = model_robustness.records_of(found, rows, run.data, seed=seed, white_box=list(made)[1:])
         records.write_records(folder / "results.json", kept)
         files.write_text(folder / "results.md", results.page(kept))
         display.brittleness(folder / "curve.png", kept, attacks=["noise", model_robustness.WORST])
@@ -64,25 +64,20 @@ def main(config: Config) -> None:
 
 
 def opened(config: Config):
-    """(run, config of the table, data, bench, its rows that were measured)."""
-    from experiments import ml1m_full_table
-    from jaxrec import files, run_directory
+    """The run of a table, with those of its rows that were measured and are wanted."""
+    from jaxrec import files, table_runs
     from jaxrec.types import InputError
 
     if config.run is None:
-        raise InputError("Expected --run, a run of python -m experiments.ml1m_full_table.")
-    source = config.run
-    try:
-        recorded = json.loads((source / "config.json").read_text())["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Expected a run of experiments.ml1m_full_table, got {source}: {error!r}.") from None
-    table = run_directory.typed_config(ml1m_full_table.Config, recorded)
-    data, on, rows = ml1m_full_table.parts(table)
-    there = lambda row: (source / "measured" / f"{files.stem(row.name)}-{table.seed}.npz").exists()
-    wanted = [row for row in rows if there(row) and (not config.rows or row.name in config.rows)]
+        raise InputError("Expected --run, a run of a table of models such as experiments.ml1m_full_table.")
+    run = table_runs.open_run(config.run, table_runs.experiment_of(config.run))
+    there = lambda row: (run.path / "measured" / f"{files.stem(row.name)}-{run.settings.seed}.npz").exists()
+    wanted = [row for row in run.rows if there(row) and (not config.rows or row.name in config.rows)]
     if not wanted:
-        raise InputError(f"Expected models measured in {source}, got none of {', '.join(r.name for r in rows)}.")
-    return source, table, data, on, wanted
+        raise InputError(
+            f"Expected models measured in {config.run}, got none of {', '.join(r.name for r in run.rows)}."
+        )
+    return run._replace(rows=wanted)
 
 
 def attacks(config: Config):

@@ -14,6 +14,7 @@ Run:      python -m experiments.ml1m_sequential_table --rows "SASRec, BCE" HSTU
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 from jaxrec import command, runtime
 
@@ -26,11 +27,13 @@ class Config:
     learning_rate: float = 1e-3  # of Adam
     max_length: int = 200  # newest items of a history that are read
     piece_size: int = 4  # histories whose gradient is taken at a time: 4 for a CPU, the batch size for a GPU
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"  # of activations and products of the attention models
     validate_every: int = 4  # epochs between looks at the validation items
     seed: int = 0  # of the first training
     num_seeds: int = 1  # trainings of each model, with seeds seed, seed + 1, ...
     run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/ml1m_sequential_table/NAME)
     data_dir: pathlib.Path | None = None  # holds movielens-1m/sequences.txt (default: $JAXREC_DATA)
+    data: pathlib.Path | None = None  # a table of your own instead: .csv, .tsv, .inter or .parquet, best with times
     smoke: bool = False  # the whole path on 100 users, tiny models, one epoch
 
 
@@ -60,7 +63,8 @@ def main(config: Config) -> None:
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, validate_every=1, max_length=20)
     data, on, made = parts(config)
-    table_records.execute("ml1m_sequential_table", config, data, on, made, published=PUBLISHED)
+    published = {} if config.data else PUBLISHED
+    table_records.execute("ml1m_sequential_table", config, data, on, made, published=published)
 
 
 def parts(config: Config):
@@ -70,7 +74,11 @@ def parts(config: Config):
     from jaxrec import bench, losses, model_table, sequences, study
     from jaxrec.models import bert4rec, caser, gru4rec, hstu, item_knn, popularity, sasrec
 
-    data = study.published_split("ml-1m-sequences", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
+    num_users = SMOKE_USERS if config.smoke else None
+    if config.data is None:
+        data = study.published_split("ml-1m-sequences", config.data_dir, num_users=num_users)
+    else:
+        data = study.own_file(config.data, seed=config.seed, num_users=num_users)
     train, length = data.split.train, config.max_length
     sizes = {"num_users": train.num_users, "num_items": train.num_items}
     adam = optax.adam(config.learning_rate, b2=0.98)
@@ -88,23 +96,24 @@ def parts(config: Config):
         schedule = f"Adam {config.learning_rate:g}, {config.batch_size} histories a step, {words}"
         return model_table.Row(name, model, schedule, fit, epochs="best")
 
-    def next_item(name, model, loss, num_negatives, words, negatives="user"):
+    def next_item(name, model, loss, num_negatives, words, negatives="user", piece_size=config.piece_size):
         objective = sequences.next_item(
             model=model,
             num_items=train.num_items,
             num_negatives=num_negatives,
             loss=loss,
             negatives=negatives,
-            piece_size=config.piece_size,
+            piece_size=piece_size,
         )
         each = {"user": "history", "place": "place"}[negatives]
         return trained(name, model, objective, f"{words}, {num_negatives} negatives a {each}")
 
     num_negatives = 256 if train.num_items > 256 else 1
     calibrated = losses.gbce(num_items=train.num_items, num_negatives=num_negatives)
-    attention, masked = (made.model(num_items=train.num_items, max_length=length) for made in (sasrec, bert4rec))
-    cosine = sasrec.model(num_items=train.num_items, max_length=length, temperature=0.05)
-    recurrent = gru4rec.model(num_items=train.num_items, max_length=length)
+    attentive = {**sizes, "max_length": length, "compute_dtype": config.compute_dtype}
+    attention, masked, transducer = (made.model(**attentive) for made in (sasrec, bert4rec, hstu))
+    cosine = sasrec.model(**attentive, temperature=0.05)
+    recurrent = gru4rec.model(num_items=train.num_items, max_length=length, temperature=0.05)
     by_mask = bert4rec.objective(model=masked, num_items=train.num_items, piece_size=config.piece_size)
     neighbours = item_knn.model(**sizes, weighting="tfidf", asymmetry=0.4)
     rows = [
@@ -113,14 +122,15 @@ def parts(config: Config):
         next_item("SASRec, BCE", attention, losses.bce, 1, "d 50", "place"),
         next_item("SASRec, sampled softmax", cosine, losses.softmax, 128, "d 50, cosine over .05"),
         next_item("gSASRec", attention, calibrated, num_negatives, "d 50, t .75"),
+        next_item("HSTU", transducer, losses.softmax, 128, "d 50, cosine over .05"),
         next_item(
-            "HSTU",
-            hstu.model(num_items=train.num_items, max_length=length),
+            "GRU4Rec",
+            recurrent,
             losses.softmax,
             128,
-            "d 50, cosine over .05",
+            "d 64, 128 hidden, cosine over .05",
+            piece_size=4 * config.piece_size,
         ),
-        next_item("GRU4Rec", recurrent, losses.softmax, 128, "d 64, 128 hidden, softmax"),
         next_item("Caser", caser.model(**sizes, max_length=length), losses.bce, 3, "d 50, window 5", "place"),
         trained("BERT4Rec", masked, by_mask, "d 64, masks .2"),
     ]

@@ -12,14 +12,11 @@ Run:      python -m experiments.recommend --run runs/ml1m_sequential_table/NAME 
 """
 
 import dataclasses
-import importlib
-import importlib.util
-import json
 import pathlib
 import re
 import typing
 
-from jaxrec import command, errors, files, runtime
+from jaxrec import command, errors, files, runtime, table_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,45 +53,19 @@ class Opened(typing.NamedTuple):
 
 def main(config: Config) -> None:
     command.check(config, {"k": command.POSITIVE, "seed": command.NON_NEGATIVE})
-    recorded = read_config(config.run)
-    experiment = experiment_of(config)
+    table_runs.read_config(config.run)
+    experiment = table_runs.experiment_of(config.run, named=config.experiment, besides=(APR,))
     cells = {} if experiment == APR else measured(config, experiment)
     runtime.prepare()
     from jaxrec import display
 
-    opened = of_apr(config) if experiment == APR else of_table(config, experiment, recorded, cells)
+    opened = of_apr(config) if experiment == APR else of_table(config, experiment, cells)
     user = row_of(opened, config.user)
     found = recommended(opened, user, config)
     show(opened, found, config)
     if config.json is not None:
         files.write_json(config.json, found)
         display.say(f"Written: {config.json}")
-
-
-def read_config(run: pathlib.Path) -> dict[str, typing.Any]:
-    """What config.json records."""
-    try:
-        recorded = json.loads((run / "config.json").read_text())
-        if isinstance(recorded["config"], dict) and isinstance(recorded["data"]["sha256"], str):
-            return recorded
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise errors.InputError(f"Expected a run directory with its config.json, got {run}.")
-
-
-def experiment_of(config: Config) -> str:
-    """The experiment that made a run, which is one of ours that has trained models to give."""
-    name = config.experiment
-    if name is None:
-        try:
-            name = json.loads((config.run / "results.json").read_text())[0]["experiment"]
-        except (OSError, ValueError, LookupError, TypeError):
-            message = f"Expected {config.run}/results.json to say which experiment made the run; say --experiment NAME."
-            raise errors.InputError(message) from None
-    is_ours = isinstance(name, str) and name.isidentifier() and importlib.util.find_spec(f"experiments.{name}")
-    if name == APR or (is_ours and hasattr(importlib.import_module(f"experiments.{name}"), "parts")):
-        return name
-    raise errors.InputError(f"Expected a run of {APR} or of a table of models, got one of {name!r}.")
 
 
 def measured(config: Config, experiment: str) -> dict[str, list[int]]:
@@ -118,23 +89,15 @@ def measured(config: Config, experiment: str) -> dict[str, list[int]]:
     return {stem: cells[stem]}
 
 
-def of_table(config: Config, experiment: str, recorded: dict, cells: dict[str, list[int]]) -> Opened:
+def of_table(config: Config, experiment: str, cells: dict[str, list[int]]) -> Opened:
     """A row of a table, trained."""
     import jax
 
-    from jaxrec import audit, model_table, run_directory
+    from jaxrec import audit, model_table
     from jaxrec.datasets import titles
 
-    module = importlib.import_module(f"experiments.{experiment}")
-    settings = run_directory.typed_config(module.Config, recorded["config"])
     moved = {name: value for name in ("data_dir", "data") if (value := getattr(config, name)) is not None}
-    if absent := [name for name in moved if not hasattr(settings, name)]:
-        raise errors.InputError(f"Expected no --{absent[0].replace('_', '-')} for a run of {experiment}, got one.")
-    settings = dataclasses.replace(settings, **moved)
-    data, on, rows = module.parts(settings)
-    if data.fingerprint["sha256"] != recorded["data"]["sha256"]:
-        message = f"Expected the data that {config.run} was trained on (SHA-256 {recorded['data']['sha256'][:16]})"
-        raise errors.InputError(f"{message}, got others: name their place with --data-dir, or --data.")
+    _, _, settings, data, on, rows = table_runs.open_run(config.run, experiment, moved=moved)
     row = next((row for row in rows if files.stem(row.name) in cells), None)
     if row is None:
         raise errors.InputError(f"Expected a row of {experiment} measured in {config.run}, got {', '.join(cells)}.")
@@ -157,7 +120,7 @@ def of_apr(config: Config) -> Opened:
 
     loaded = victims.of_run(config.run, stage=stage, seed=config.seed, data_dir=config.data_dir)
     model, params, split = loaded.victim[:3]
-    seed = config.seed if config.seed is not None else read_config(config.run)["config"]["seed"]
+    seed = config.seed if config.seed is not None else table_runs.read_config(config.run)["config"]["seed"]
     known = splits.joined(split.train, split.valid)
     titles = list(loaded.victim.items)
     return Opened(APR, stage.upper(), seed, loaded.dataset, model, params, known, split.test, titles)
