@@ -104,6 +104,22 @@ def test_published_splits_go_through_their_tables(experiment, row, histories):
         assert "published" in (path / "beside_published.md").read_text()
 
 
+def test_sequence_models_take_a_file_of_ones_own_and_their_run_can_be_attacked(csv, tmp_path):
+    run(sequential, "--smoke", "--data", csv, "--run-dir", tmp_path / "run", "--rows", "item-kNN")
+    assert not (tmp_path / "run" / "beside_published.md").exists(), "published figures are of other data"
+    flags = ("--epsilons", 1.0, "--num-steps", 1, "--num-users", 20)
+    run(embedding_robustness, "--run", tmp_path / "run", *flags)
+    found = records.read_records(tmp_path / "run" / "embedding_robustness" / "results.json")
+    assert {(record.model, record.dataset) for record in found} == {("item-kNN", "drawn, first 100 users")}
+    csv.with_name("other.csv").write_text(csv.read_text().replace("39,", "38,"))
+    (tmp_path / "run" / "config.json").write_text(
+        (tmp_path / "run" / "config.json").read_text().replace("drawn.csv", "other.csv")
+    )
+    with pytest.raises(SystemExit) as left:
+        run(embedding_robustness, "--run", tmp_path / "run", *flags)
+    assert left.value.code == 2
+
+
 @pytest.mark.parametrize("experiment", [ml1m_ncf_table, sequential, gowalla_table, amazon_sequential_table])
 def test_wrong_flags_are_refused(experiment, capsys):
     with pytest.raises(SystemExit) as left:
