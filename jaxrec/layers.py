@@ -100,6 +100,13 @@ def check(*, rates: dict[str, float] | None = None, **sizes: int) -> None:
             raise ValueError(f"Expected {name} in [0, 1), got {name}={rate}.")
 
 
+def check_heads(*, dimension: int, num_heads: int) -> None:
+    """Raises a ValueError unless the heads of attention share the dimension evenly."""
+    check(dimension=dimension, num_heads=num_heads)
+    if dimension % num_heads:
+        raise ValueError(f"Expected num_heads to divide dimension, got {num_heads} and {dimension}.")
+
+
 def check_init_scale(init_scale: float) -> None:
     """Raises a ValueError unless `init_scale` is finite and not negative."""
     if not 0 <= init_scale < float("inf"):

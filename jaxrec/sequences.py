@@ -8,6 +8,7 @@ travels. Score and loss are written for one history and vmapped.
 import functools
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +97,47 @@ def model(
         return {"histories": jnp.asarray(histories(known, max_length=max_length))}
 
     return Model(init=init, score=score, score_all=score_all, given=given, sequence=sequence)
+
+
+def of_encoder(
+    encoder: nn.Module,
+    draw_table: Callable[[Key, tuple[int, int]], Array],
+    *,
+    num_items: int,
+    dimension: int,
+    max_length: int,
+    temperature: float | None,
+) -> Model:
+    """Builds the recommender of an encoder that looks at no later place; items are rows of one table, read and scored.
+
+    Args:
+        encoder: (rows [L, D], present bool [L]) -> states [L, D]; drops where it has a key "dropout".
+        draw_table: (key, (I, D)) -> the table that training starts from.
+        num_items, dimension: I and D.
+        max_length, temperature: As in `model`.
+
+    Returns:
+        A `Model` with the table "item" [I, D]; the encoder's parameters are its weights.
+    """
+
+    def init(key: Key) -> Params:
+        table_key, layer_key = jax.random.split(key)
+        table = draw_table(table_key, (num_items, dimension))
+        weights = encoder.init(layer_key, table[:1], jnp.ones(1, bool))["params"]
+        return {"tables": {"item": table}, "weights": weights, "given": {}}
+
+    def states(params: Params, user: Array, rows: Array, present: Array, key: Key | None) -> Array:
+        del user
+        rngs = None if key is None else {"dropout": key}
+        return jnp.asarray(encoder.apply({"params": params["weights"]}, rows, present, rngs=rngs))
+
+    parts = Sequence(
+        embed=layers.item_rows,
+        state=lambda params, user, rows, present: states(params, user, rows, present, None)[-1],
+        vectors=lambda params, items: params["tables"]["item"][items],
+        states=states,
+    )
+    return model(init=init, sequence=parts, num_items=num_items, max_length=max_length, temperature=temperature)
 
 
 def _cosine(sequence: Sequence, temperature: float) -> Sequence:

@@ -52,16 +52,8 @@ def model(
     """
     if max_length < 2:
         raise ValueError(f"Expected max_length >= 2, got max_length={max_length}.")
-    layers.check(
-        num_users=num_users,
-        num_items=num_items,
-        dimension=dimension,
-        num_blocks=num_blocks,
-        num_heads=num_heads,
-        rates={"dropout": dropout},
-    )
-    if dimension % num_heads:
-        raise ValueError(f"Expected num_heads to divide dimension, got {num_heads} and {dimension}.")
+    layers.check(rates={"dropout": dropout}, num_users=num_users, num_items=num_items, num_blocks=num_blocks)
+    layers.check_heads(dimension=dimension, num_heads=num_heads)
     encoder = _Encoder(max_length, num_blocks, num_heads, dropout, compute_dtype)
 
     def init(key: Key) -> Params:

@@ -6,12 +6,11 @@ Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, arXiv:1
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrec import layers, sequences
-from jaxrec.types import Array, Key, Model, Params, Sequence
+from jaxrec.types import Array, Model
 
 _INIT = nn.initializers.xavier_normal()
 _EPSILON = 1e-8  # of layer norms
@@ -61,41 +60,12 @@ def model(
         ValueError: If a size is below 1, the heads do not divide the dimension, `dropout` is not in [0, 1), or
             `temperature` is not positive.
     """
-    layers.check(
-        num_users=num_users,
-        num_items=num_items,
-        dimension=dimension,
-        max_length=max_length,
-        num_blocks=num_blocks,
-        num_heads=num_heads,
-        rates={"dropout": dropout},
-    )
-    if dimension % num_heads:
-        raise ValueError(f"Expected num_heads to divide dimension, got {num_heads} and {dimension}.")
+    sizes = {"num_users": num_users, "num_items": num_items, "max_length": max_length, "num_blocks": num_blocks}
+    layers.check(rates={"dropout": dropout}, **sizes)
+    layers.check_heads(dimension=dimension, num_heads=num_heads)
     encoder = _Encoder(max_length, num_blocks, num_heads, dropout, compute_dtype)
-
-    def init(key: Key) -> Params:
-        table_key, layer_key = jax.random.split(key)
-        table = _INIT(table_key, (num_items, dimension))
-        weights = encoder.init(layer_key, table[:1], jnp.ones(1, bool))["params"]
-        return {"tables": {"item": table}, "weights": weights, "given": {}}
-
-    def states(params: Params, user: Array, rows: Array, present: Array, key: Key | None) -> Array:
-        del user
-        rngs = None if key is None else {"dropout": key}
-        return jnp.asarray(encoder.apply({"params": params["weights"]}, rows, present, rngs=rngs))
-
-    def vectors(params: Params, items: Array) -> Array:
-        return params["tables"]["item"][items]
-
-    parts = Sequence(
-        embed=layers.item_rows,
-        state=lambda params, user, rows, present: states(params, user, rows, present, None)[-1],
-        vectors=vectors,
-        states=states,
-    )
-    return sequences.model(
-        init=init, sequence=parts, num_items=num_items, max_length=max_length, temperature=temperature
+    return sequences.of_encoder(
+        encoder, _INIT, num_items=num_items, dimension=dimension, max_length=max_length, temperature=temperature
     )
 
 
