@@ -55,7 +55,8 @@ def main(config: Config) -> None:
             report=lambda name: display.say(f"attacks on {name}"),
         )
         rows = [row for row in rows if row.name in found]
-        kept = model_robustness.records_of(found, rows, run.data, seed=seed, white_box=list(made)[1:])
+        gaps = model_robustness.list_gaps(folder, rows)
+        kept = model_robustness.records_of(found, rows, run.data, gaps, seed=seed, white_box=list(made)[1:])
         records.write_records(folder / "results.json", kept)
         files.write_text(folder / "results.md", results.page(kept))
         display.brittleness(folder / "curve.png", kept, attacks=["noise", model_robustness.WORST])

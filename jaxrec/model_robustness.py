@@ -38,6 +38,7 @@ ADVERSARY = adversaries.softmax()  # one value: `robustness.measure` compiles fo
 ORACLE = "white box: model, its clean lists; full softmax"
 WORST = "worst of white box"  # the one perturbation that raised the loss most
 OVERLAP = "list_overlap"
+GAP = "list_gap"
 
 
 def some_users(on: bench.Bench, num: int, *, seed: int) -> tuple[Interactions, np.ndarray]:
@@ -63,6 +64,34 @@ def protocol(model: Model, params: Params, on: bench.Bench, *, num_users: int, s
         list_length=length,
         known=adversaries.Known({}, evaluate.prepare_lists([known], users=users, chunk_size=256).chunks),
     )
+
+
+def list_gap(model: Model, params: Params, listing: evaluate.ListPlan, *, length: int, depth: int = 100) -> np.ndarray:
+    """How far a list stands above what would take its place, in the unit that a relative epsilon moves scores by:
+
+        (mean score of the first `length` items - mean of those after them) / (|user's row| mean |item's row|)
+
+    down to the place `depth`, for each listed user, in the canonical gauge, of a model that has one. A perturbation at
+    epsilon changes a score by up to about epsilon (|user's row| mean |item's row| + |item's row| mean |user's row|).
+
+    Returns:
+        float64 [U]; 0 for a user who has no more than `length` unknown items, or whose row is 0.
+
+    Raises:
+        ValueError: If the model has no canonical gauge, or the catalogue no more than `length` items.
+    """
+    depth = min(depth, listing.num_items)
+    if model.canonical is None or depth <= length:
+        raise ValueError(f"Expected a model with a canonical gauge and more than {length} items.")
+    params = jax.jit(model.canonical)(params)
+    lists, users = np.asarray(evaluate.lists(model, params, listing, depth)), np.asarray(listing.users)
+    scores = np.asarray(jax.jit(model.score)(params, users[:, None], np.maximum(lists, 0)), np.float64)
+    norms = {name: np.linalg.norm(params["tables"][name], axis=1) for name in ("user", "item")}
+    unit = norms["user"][users] * norms["item"].mean()
+    filled = lists[:, length:] >= 0
+    rest = np.where(filled, scores[:, length:], 0).sum(axis=1) / np.maximum(filled.sum(axis=1), 1)
+    gap = scores[:, :length].mean(axis=1) - rest
+    return np.where(filled.any(axis=1) & (unit > 0), gap / np.where(unit > 0, unit, 1), 0)
 
 
 def run(
@@ -92,21 +121,33 @@ def run(
         if not path.exists():
             report(row.name)
             params = model_table.trained(source, row, on, seed, seed)
-            key = jax.random.key(seed)
+            ranked = protocol(row.model, params, on, num_users=num_users, seed=seed)
+            if row.model.canonical is not None and ranked.list_length < ranked.listing.num_items:
+                gap = list_gap(row.model, params, ranked.listing, length=ranked.list_length)
+                np.save(_gap_path(folder, row), gap)
             measured = robustness.measure(
                 row.model,
                 params,
-                protocol(row.model, params, on, num_users=num_users, seed=seed),
+                ranked,
                 attacks,
                 {"relative": epsilons},
                 surface=surfaces.tables(*sorted(params["tables"])),
-                key=key,
+                key=jax.random.key(seed),
                 adversary=ADVERSARY,
                 oracle=ORACLE,
             )
             measurements.write(path, measured)
         found[row.name] = measurements.read(path)
     return found
+
+
+def list_gaps(folder: pathlib.Path, rows: Sequence[model_table.Row]) -> dict[str, np.ndarray]:
+    """{name: `list_gap` of each user} of the rows that `run` measured in this folder and that have one."""
+    return {row.name: np.load(path) for row in rows if (path := _gap_path(folder, row)).exists()}
+
+
+def _gap_path(folder: pathlib.Path, row: model_table.Row) -> pathlib.Path:
+    return folder / "measured" / f"{files.stem(row.name)}.gap.npy"
 
 
 def overlap(measured: Measurement, clean: Measurement) -> np.ndarray:
@@ -120,13 +161,15 @@ def records_of(
     found: Mapping[str, Sequence[Measurement]],
     rows: Sequence[model_table.Row],
     data: study.Data,
+    gaps: Mapping[str, np.ndarray],
     *,
     seed: int,
     white_box: Sequence[str],
 ) -> list[records.Record]:
     """For each model and budget: what `summaries.records_of` has, and the share of the clean lists that stays.
 
-    Beside each attack of `white_box` the one of them that raised the loss most (`WORST`). Intervals are over users.
+    Of a clean model that has one, the mean of its `gaps` too. Beside each attack of `white_box` the one of them that
+    raised the loss most (`WORST`). Intervals are over users.
     """
     made = []
     for row in rows:
@@ -153,4 +196,7 @@ def records_of(
             kept = statistics.summary(overlap(each, clean))
             shared = {"metric": OVERLAP, "value": kept.mean, "interval": (kept.low, kept.high)}
             made.append(dataclasses.replace(record, **shared))
+        if row.name in gaps:
+            gap = statistics.summary(gaps[row.name])
+            made.append(dataclasses.replace(of_ndcg[0], metric=GAP, value=gap.mean, interval=(gap.low, gap.high)))
     return made

@@ -67,6 +67,9 @@ def test_every_model_of_a_table_is_attacked_and_the_study_goes_on_where_it_was(t
     for model in ("EASE", "iALS", "MF, BPR"):
         assert kept[model, None] == 1
         assert kept[model, model_robustness.WORST] < kept[model, "noise"], f"{model} under attack and under noise"
+    gaps = {(r.model, r.attack): r.value for r in found if r.metric == "list_gap"}
+    assert gaps.keys() == {("iALS", None), ("MF, BPR", None)}, "of clean models with a canonical gauge"
+    assert min(gaps.values()) > 0
     assert (folder / "curve.png").stat().st_size > 10_000
     assert "worst of white box" in capsys.readouterr().out
 

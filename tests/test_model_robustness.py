@@ -1,0 +1,53 @@
+"""What stands for the room that a list has: its gap, in the norms that a relative epsilon is measured in."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrec import evaluate, model_robustness, types
+from jaxrec.models import ease, mf
+
+USER = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], np.float32)
+ITEM = np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 4.0], [0.0, 2.0]], np.float32)
+
+
+def listing(known):
+    """Of three users over four items, who know these (user, item) pairs."""
+    users, items = np.array(known, np.int32).reshape(-1, 2).T
+    return evaluate.prepare_lists([types.Interactions(users, items, num_users=3, num_items=4)])
+
+
+def gap(tables, known, length=1, depth=100):
+    model = mf.model(num_users=3, num_items=4, dimension=2)
+    params = {"tables": {name: jnp.asarray(table) for name, table in tables.items()}, "weights": {}, "given": {}}
+    return model_robustness.list_gap(model, params, listing(known), length=length, depth=depth)
+
+
+def test_the_gap_is_that_of_means_of_scores_in_norms_of_the_canonical_gauge():
+    user, item = mf.balanced(jnp.asarray(USER), jnp.asarray(ITEM))
+    scores = np.sort(USER @ ITEM.T, axis=1)[:, ::-1]
+    unit = np.linalg.norm(user, axis=1) * np.linalg.norm(item, axis=1).mean()
+    expected = [(row[:2].mean() - row[2:].mean()) / size for row, size in zip(scores[:2], unit[:2], strict=True)]
+    np.testing.assert_allclose(gap({"user": USER, "item": ITEM}, [], 2), [*expected, 0], rtol=1e-5)
+
+
+def test_it_does_not_depend_on_the_gauge_of_training():
+    change = np.array([[2.0, 1.0], [0.5, 3.0]], np.float32)
+    turned = {"user": USER @ change, "item": ITEM @ np.linalg.inv(change).T}
+    np.testing.assert_allclose(gap(turned, []), gap({"user": USER, "item": ITEM}, []), rtol=1e-4)
+
+
+def test_known_items_take_no_part_and_a_user_with_too_few_left_has_none():
+    tables = {"user": USER, "item": ITEM}
+    scores, without = USER[0] @ ITEM.T, gap(tables, [(0, 0)], depth=2)[0]
+    assert without / gap(tables, [], depth=2)[0] == pytest.approx((scores[1] - scores[2]) / (scores[0] - scores[1]))
+    assert gap(tables, [(1, 2)], length=3)[1] == 0, "nothing comes after the three items that are left"
+    assert gap(tables, [(1, 2)], length=1)[1] > 0
+
+
+def test_a_model_without_a_gauge_or_a_catalogue_without_a_rest_is_refused():
+    with pytest.raises(ValueError, match="canonical gauge"):
+        gap({"user": USER, "item": ITEM}, [], length=4)
+    solved = ease.model(num_users=3, num_items=4)
+    with pytest.raises(ValueError, match="canonical gauge"):
+        model_robustness.list_gap(solved, {}, listing([]), length=1)
