@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import defences, objectives, surfaces
+from jaxrec import defences, norms, objectives, surfaces
 from jaxrec.attacks import fgsm
 
 METHODS = {
@@ -22,7 +22,9 @@ METHODS = {
     for name in (info.name for info in pkgutil.iter_modules(defences.__path__))
     if hasattr(module := importlib.import_module(f"jaxrec.defences.{name}"), "objective")
 }
-ADVERSARIAL = [name for name, method in METHODS.items() if "attack" in inspect.signature(method).parameters]
+ADVERSARIAL = [
+    name for name, method in METHODS.items() if {"attack", "attacks"} & {*inspect.signature(method).parameters}
+]
 CLEAN = objectives.pairwise(model=toys.MODEL)
 
 every_defence = pytest.mark.parametrize("method", METHODS)
@@ -34,6 +36,7 @@ def build(method, epsilon, adv_weight):
         "clean": CLEAN,
         "model": toys.MODEL,
         "attack": fgsm.attack(epsilon=epsilon),
+        "attacks": [fgsm.attack(epsilon=epsilon), fgsm.attack(epsilon=epsilon, norm=norms.LINF)],
         "surface": surfaces.tables("user", "item"),
         "adv_weight": adv_weight,
     }
