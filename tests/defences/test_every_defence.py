@@ -1,6 +1,7 @@
-"""The laws of every defence that trains against an attack, each defence found by its file.
+"""The laws of every defence, each found by its file.
 
-Its builder is given those of `PARTS` that it has arguments for; its metrics hold `loss` and `adv_loss`.
+Its builder is given those parts of `build` that it has arguments for. The metrics of one that trains against an attack
+hold `loss` and `adv_loss`, or, if it compares lists of scores, `divergence`.
 """
 
 import functools
@@ -14,34 +15,37 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import defences, norms, objectives, surfaces
-from jaxrec.attacks import fgsm
+from jaxrec import consistency, defences, norms, objectives, surfaces
+from jaxrec.attacks import fgsm, pgd
 
 METHODS = {
     name: module.objective
     for name in (info.name for info in pkgutil.iter_modules(defences.__path__))
     if hasattr(module := importlib.import_module(f"jaxrec.defences.{name}"), "objective")
 }
-ADVERSARIAL = [
-    name for name, method in METHODS.items() if {"attack", "attacks"} & {*inspect.signature(method).parameters}
-]
+PARAMETERS = {name: {*inspect.signature(method).parameters} for name, method in METHODS.items()}
+COMPARING = [name for name, parts in PARAMETERS.items() if {"attack", "list_scores"} <= parts]
+ADVERSARIAL = [name for name, parts in PARAMETERS.items() if {"attack", "attacks"} & parts and name not in COMPARING]
 CLEAN = objectives.pairwise(model=toys.MODEL)
 
 every_defence = pytest.mark.parametrize("method", METHODS)
 every_adversarial = pytest.mark.parametrize("method", ADVERSARIAL)
+every_comparing = pytest.mark.parametrize("method", COMPARING)
 
 
 def build(method, epsilon, adv_weight):
+    # Lists do not differ where there is no perturbation, so the adversary who compares them must start elsewhere.
+    attack = pgd.attack(epsilon=epsilon, random_start=True, num_steps=2)
     parts = {
         "clean": CLEAN,
         "model": toys.MODEL,
-        "attack": fgsm.attack(epsilon=epsilon),
+        "attack": attack if method in COMPARING else fgsm.attack(epsilon=epsilon),
         "attacks": [fgsm.attack(epsilon=epsilon), fgsm.attack(epsilon=epsilon, norm=norms.LINF)],
         "surface": surfaces.tables("user", "item"),
         "adv_weight": adv_weight,
+        "list_scores": consistency.all_items(num_items=6),
     }
-    names = inspect.signature(METHODS[method]).parameters
-    return METHODS[method](**{name: part for name, part in parts.items() if name in names})
+    return METHODS[method](**{name: part for name, part in parts.items() if name in PARAMETERS[method]})
 
 
 @functools.cache
@@ -85,9 +89,22 @@ def test_at_epsilon_0_the_adversarial_loss_is_the_clean_one(method):
     assert float(metrics["adv_loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
 
 
+@every_comparing
+def test_lists_differ_more_the_larger_epsilon_and_not_at_0(method):
+    divergences = [float(compiled(method)(epsilon)[0][1]["divergence"]) for epsilon in (0.0, 0.03, 0.3, 1.0)]
+    assert divergences[0] == pytest.approx(0, abs=1e-6)
+    assert divergences[1] > 1e-5
+    assert divergences == sorted(divergences)
+
+
+@every_comparing
+def test_at_epsilon_0_the_gradient_is_the_clean_one(method):
+    assert_close(compiled(method)(0.0)[1], clean()[1])
+
+
 @every_defence
 def test_adv_weight_0_leaves_the_clean_loss_and_gradient(method):
-    if "adv_weight" not in inspect.signature(METHODS[method]).parameters:
+    if "adv_weight" not in PARAMETERS[method]:
         pytest.skip("the defence has no adv_weight")
     (loss, metrics), grads = compiled(method)(0.3, 0.0)
     (clean_loss, clean_metrics), clean_grads = clean()
