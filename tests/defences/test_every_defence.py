@@ -25,7 +25,12 @@ METHODS = {
 }
 PARAMETERS = {name: {*inspect.signature(method).parameters} for name, method in METHODS.items()}
 COMPARING = [name for name, parts in PARAMETERS.items() if {"attack", "list_scores"} <= parts]
-ADVERSARIAL = [name for name, parts in PARAMETERS.items() if {"attack", "attacks"} & parts and name not in COMPARING]
+CONTROLS = {"noise"}  # have an epsilon, and need not raise the loss
+ADVERSARIAL = [
+    name
+    for name, parts in PARAMETERS.items()
+    if {"attack", "attacks", "epsilon"} & parts and name not in {*COMPARING, *CONTROLS}
+]
 CLEAN = objectives.pairwise(model=toys.MODEL)
 
 every_defence = pytest.mark.parametrize("method", METHODS)
@@ -43,6 +48,8 @@ def build(method, epsilon, adv_weight):
         "attacks": [fgsm.attack(epsilon=epsilon), fgsm.attack(epsilon=epsilon, norm=norms.LINF)],
         "surface": surfaces.tables("user", "item"),
         "adv_weight": adv_weight,
+        "epsilon": epsilon,
+        "weight_epsilon": epsilon / 10,
         "list_scores": consistency.all_items(num_items=6),
     }
     return METHODS[method](**{name: part for name, part in parts.items() if name in PARAMETERS[method]})
