@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import consistency, defences, norms, objectives, surfaces
+from jaxrec import consistency, defences, norms, objectives, rows, surfaces
 from jaxrec.attacks import fgsm, pgd
 
 METHODS = {
@@ -31,6 +31,9 @@ ADVERSARIAL = [
     for name, parts in PARAMETERS.items()
     if {"attack", "attacks", "epsilon"} & parts and name not in {*COMPARING, *CONTROLS}
 ]
+DENSE = [
+    name for name, parts in PARAMETERS.items() if {"list_scores", "scales"} & parts
+]  # look at rows not in the batch
 CLEAN = objectives.pairwise(model=toys.MODEL)
 
 every_defence = pytest.mark.parametrize("method", METHODS)
@@ -139,3 +142,30 @@ def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
     halves = jax.tree.map(lambda column: column.reshape(2, 3), toys.BATCH)
     parts = jax.pmap(part, axis_name="devices", devices=jax.devices()[:2])(halves)
     assert_close(jax.tree.map(lambda x: np.asarray(x).sum(axis=0), parts), compiled(method)(0.3))
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {*DENSE} - CONTROLS))
+def test_on_the_touched_rows_alone_loss_and_gradient_are_the_same(method):
+    """Two examples of one user, of ids that are renumbered; the other rows have no gradient."""
+    batch = {name: column[jnp.array([0, 2])] for name, column in toys.BATCH.items()}
+    objective = build(method, 0.3, 1.0)
+
+    def at(tables, batch):
+        value = lambda tables: objective(
+            {**toys.params(), "tables": tables}, batch, jax.random.key(0), lambda tree: tree
+        )
+        return jax.value_and_grad(value, has_aux=True)(tables)
+
+    @jax.jit
+    def both(tables):
+        plan, small = rows.compact(tables, batch, toys.MODEL.reads, lambda ids: ids)
+        names = ["item", "user"]
+        touched = at(rows.take(tables, names, plan), small)
+        return at(tables, batch), (
+            touched[0],
+            rows.write_back(jax.tree.map(jnp.zeros_like, tables), touched[1], names, plan),
+        )
+
+    whole, by_rows = both(toys.params()["tables"])
+    assert any((whole[1][name] != 0).any() for name in whole[1])
+    assert_close(by_rows, whole)
