@@ -24,7 +24,7 @@ def objective(
 ) -> Objective:
     """Builds the student's objective, the cross-entropy of the two softened lists:
 
-        sum over examples and items of -p_teacher * log p_student,   p = softmax(scores / temperature)      (eq. 10)
+        sum over examples and items of -p_teacher * log p_student,   p = softmax(scores / temperature)
 
     The teacher is trained at the same temperature on the data: `objectives.listwise` with
     `lambda scores, relevant: losses.softmax(scores / temperature, relevant)`. The student is used without one.

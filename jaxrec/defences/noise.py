@@ -24,8 +24,8 @@ def objective(
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)`, metrics as in `apr`: `adv_loss` is the loss under noise,
-        which may lie below the clean one. All devices draw the same noise, for every row of the tables in the step: a
-        step on the touched rows draws other noise than a dense one, of the same law.
+        which may lie below the clean one. All devices draw the same noise, for every row of the tables in the step:
+        on the touched rows, whose order depends on the number of devices, it is other noise of the same law.
 
     Raises:
         ValueError: If `epsilon` or `adv_weight` is negative or not finite.

@@ -21,7 +21,7 @@ def objective(
 ) -> Objective:
     """Builds the objective of the clean loss and the local distributional smoothness of the lists:
 
-        min over params:  L(params) + adv_weight * KL(p(constant params) || p(params + delta))      (eq. 5 and 8)
+        min over params:  L(params) + adv_weight * KL(p(constant params) || p(params + delta))
 
     The clean distribution is a constant: only the perturbed branch has a gradient. The paper's unlabelled examples are
     here those of the batch, whose positives the term does not look at (with `consistency.all_items`).
@@ -37,7 +37,7 @@ def objective(
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)`: those of `clean` and the sum `divergence`, which is never
-        below zero but for rounding, and zero with epsilon 0.
+        below zero but for rounding, and zero with epsilon 0. Random directions are drawn as in `trades`.
 
     Raises:
         ValueError: If `adv_weight` is negative or not finite.

@@ -21,7 +21,7 @@ def objective(
     """Builds the objective of the clean loss, and the loss at a perturbation of the surface and one of the parameters:
 
         L(params) + adv_weight * L(params + v + delta),   delta = attack(params)
-        v = weight_epsilon * |params| * grad / |grad|,   grad of L(params + delta) by params      (eq. 7 to 10)
+        v = weight_epsilon * |params| * grad / |grad|,   grad of L(params + delta) by params
 
     delta is found first and held, as in the paper, where it perturbs an image. In an embedding model the surface is
     itself part of what is trained, and v comes on top.
