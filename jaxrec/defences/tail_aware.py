@@ -1,7 +1,7 @@
 """Tail-aware adversarial training: APR whose adversary has a smaller budget on rows of the tail. Our own.
 
-APR pushes every row that a batch reads by the same length. Rows of rare items are short and seldom read, so that length
-is most of what they have learnt, and lists of APR models hold fewer of them. Here each row has a radius of its own.
+APR pushes every row that a batch reads by the same length, that of a hit as that of an item with five interactions, and
+published lists of APR models hold fewer items of the tail than those of BPR. Here each row has a radius of its own.
 """
 
 from collections.abc import Mapping
