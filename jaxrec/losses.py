@@ -1,7 +1,7 @@
 """Losses of one example, from scores alone: pure mathematics, no parameters, no reduction over examples.
 
 `bpr` and `hinge` compare a positive with a negative score; the others take a list of scores with its relevance, and a
-mask of the entries that count. The caller sums over the batch.
+mask of the entries that count; `divergence` takes two lists of scores. The caller sums over the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -150,6 +150,25 @@ def hardest(scores: Array, relevant: Array, where: Array | None = None) -> Array
     counts = (num_pos > 0) & jnp.any(is_neg, axis=-1)
     neg = jnp.max(jnp.where(is_neg, scores, -jnp.inf), axis=-1)
     return jnp.where(counts, bpr(pos, jnp.where(counts, neg, 0)), 0)
+
+
+def divergence(scores: Array, others: Array, where: Array | None = None) -> Array:
+    """Kullback-Leibler divergence of two softmax distributions over a list, KL(softmax(scores) || softmax(others)).
+
+    Args:
+        scores: [..., N].
+        others: [..., N].
+        where: [..., N], the entries that the lists have; None for all.
+
+    Returns:
+        [...], 0 where the two differ by a constant, up to rounding (which can leave it near -1e-7), and for a list
+        without entries.
+    """
+    kept = jnp.ones_like(scores, bool) if where is None else jnp.broadcast_to(where.astype(bool), scores.shape)
+    listed = kept | ~jnp.any(kept, axis=-1, keepdims=True)  # so that an empty list's logarithms are finite
+    log_chances = lambda scores: jax.nn.log_softmax(jnp.where(listed, scores, -jnp.inf), axis=-1)
+    of_scores, of_others = log_chances(scores), log_chances(others)
+    return jnp.sum(jnp.exp(of_scores) * jnp.where(kept, of_scores - of_others, 0), axis=-1)
 
 
 def _kept(scores: Array, where: Array | None) -> Array:

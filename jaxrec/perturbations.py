@@ -23,9 +23,9 @@ def check_radius(epsilon: Scalar) -> None:
         raise ValueError(f"Expected epsilon >= 0, got epsilon={epsilon}.")
 
 
-def check_positive(value: float, name: str) -> None:
-    """Raises a ValueError unless a rate or a weight is positive and finite."""
-    if not 0 < value < np.inf:
+def check_positive(value: Scalar, name: str) -> None:
+    """Raises a ValueError if a static rate, weight or length is not positive and finite; a traced one passes."""
+    if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
         raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
 
 

@@ -179,3 +179,35 @@ def test_class_weights_count_entries_as_often_as_they_say():
     assert float(weighted(scores, relevant, jnp.array([False, True, False]))) == pytest.approx(
         2 * math.log1p(math.exp(-2)), rel=1e-5
     )
+
+
+@functools.cache
+def divergence():
+    """(scores, others, where) -> the divergences, and the gradient of their sum in both."""
+
+    def total(scores, others, where):
+        each = losses.divergence(scores, others, where)
+        return jnp.sum(each), each
+
+    return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+
+
+def test_the_divergence_of_two_lists_is_that_of_their_softmaxes_over_the_entries_they_have():
+    scores, others = jnp.array([[1.0, 3.0, 9.0], [1.0, 2.0, 0.0]]), jnp.array([[2.0, 1.0, -jnp.inf], [4.0, 5.0, 3.0]])
+    where = jnp.array([[True, True, False], [True, True, True]])
+    (own, grad), (first, second) = divergence()(scores, others, where)
+    assert np.isfinite(own).all()
+    p, q = 1 / (1 + math.exp(3 - 1)), 1 / (1 + math.exp(1 - 2))
+    assert float(first) == pytest.approx(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)), rel=1e-6)
+    assert float(second) == pytest.approx(0, abs=1e-6)  # they differ by a constant
+    np.testing.assert_allclose(grad[0], [q - p, p - q, 0], rtol=1e-5)  # of the second: its softmax less the first's
+
+
+def test_lists_without_entries_and_huge_scores_have_finite_divergences_and_gradients():
+    where = jnp.array([[False, False, False], [True, True, True]])
+    scores, others = jnp.array([[1.0, 2.0, 3.0], [1e30, 0.0, -1e30]]), jnp.array([[3.0, 2.0, 1.0], [0.0, 1e30, 5.0]])
+    grads, values = divergence()(scores, others, where)
+    assert float(values[0]) == 0
+    assert np.isfinite(values).all()
+    assert all(np.isfinite(grad).all() for grad in grads)
+    np.testing.assert_array_equal(grads[0][0], [0, 0, 0])

@@ -9,11 +9,12 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import test_every_defence as laws
 import toys
 
-from jaxrec import objectives, surfaces
-from jaxrec.attacks import fgsm
+from jaxrec import norms, objectives, surfaces
+from jaxrec.attacks import fgsm, pgd
 from jaxrec.defences import apr
 from jaxrec.models import mf
 
@@ -134,6 +135,42 @@ def test_one_table_alone_is_perturbed_when_the_surface_says_so():
     columns = [np.asarray(toys.BATCH[name])[:5] for name in ("users", "pos", "neg")]
     margins = [tables["user"][u] @ (item[i] - item[j]) for u, i, j in zip(*columns, strict=True)]
     np.testing.assert_allclose(run(toys.params()), np.log1p(np.exp(-np.array(margins))).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param({"num_steps": 3}, id="pgd"),
+        pytest.param({"num_steps": 1, "random_start": True}, id="fast"),
+        pytest.param({"num_steps": 2, "norm": norms.LINF}, id="linf"),
+    ],
+)
+def test_training_on_pgd_steps_and_fast_training_are_apr_with_another_attack(attack):
+    """The laws that need no particular delta: nothing at epsilon 0, more than the clean loss elsewhere."""
+
+    @jax.jit
+    def run(epsilon):
+        objective = apr.objective(
+            clean=laws.CLEAN, attack=pgd.attack(epsilon=epsilon, **attack), surface=surfaces.tables("user", "item")
+        )
+        value = lambda params: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
+        return jax.value_and_grad(value, has_aux=True)(toys.params())
+
+    (clean_loss, _), clean_grads = laws.clean()
+    (loss, _), grads = run(jnp.float32(0))
+    laws.assert_close((loss, grads), jax.tree.map(lambda x: 2 * x, (clean_loss, clean_grads)))
+    (_, metrics), grads = run(jnp.float32(0.1))
+    assert float(metrics["adv_loss"]) > float(metrics["loss"])
+    assert all(jnp.isfinite(grad).all() for grad in jax.tree.leaves(grads))
+
+
+def test_a_clean_objective_without_a_margin_is_trained_too():
+    clean = objectives.in_batch(model=toys.MODEL)
+    objective = apr.objective(clean=clean, attack=fgsm.attack(epsilon=0.1), surface=surfaces.tables("user", "item"))
+    _, metrics = jax.jit(lambda params: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree))(
+        toys.params()
+    )
+    assert float(metrics["adv_loss"]) > float(metrics["loss"])
 
 
 def golden_run():

@@ -1,6 +1,7 @@
-"""The laws of every defence that trains against an attack, each defence found by its file.
+"""The laws of every defence, each found by its file.
 
-Its builder is given those of `PARTS` that it has arguments for; its metrics hold `loss` and `adv_loss`.
+Its builder is given those parts of `build` that it has arguments for. The metrics of one that trains against an attack
+hold `loss` and `adv_loss`, or, if it compares lists of scores, `divergence`.
 """
 
 import functools
@@ -14,31 +15,48 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import defences, objectives, surfaces
-from jaxrec.attacks import fgsm
+from jaxrec import consistency, defences, norms, objectives, rows, surfaces
+from jaxrec.attacks import fgsm, pgd
 
 METHODS = {
     name: module.objective
     for name in (info.name for info in pkgutil.iter_modules(defences.__path__))
     if hasattr(module := importlib.import_module(f"jaxrec.defences.{name}"), "objective")
 }
-ADVERSARIAL = [name for name, method in METHODS.items() if "attack" in inspect.signature(method).parameters]
+PARAMETERS = {name: {*inspect.signature(method).parameters} for name, method in METHODS.items()}
+COMPARING = [name for name, parts in PARAMETERS.items() if {"attack", "list_scores"} <= parts]
+CONTROLS = {"noise"}  # have an epsilon, and need not raise the loss
+ADVERSARIAL = [
+    name
+    for name, parts in PARAMETERS.items()
+    if {"attack", "attacks", "epsilon"} & parts and name not in {*COMPARING, *CONTROLS}
+]
+DENSE = {"distillation", "tail_aware"}  # know rows by their number in the whole table
 CLEAN = objectives.pairwise(model=toys.MODEL)
 
 every_defence = pytest.mark.parametrize("method", METHODS)
 every_adversarial = pytest.mark.parametrize("method", ADVERSARIAL)
+every_comparing = pytest.mark.parametrize("method", COMPARING)
 
 
-def build(method, epsilon, adv_weight):
+def build(method, epsilon, adv_weight, **others):
+    # Lists do not differ where there is no perturbation, so the adversary who compares them must start elsewhere.
+    attack = pgd.attack(epsilon=epsilon, random_start=True, num_steps=2)
     parts = {
         "clean": CLEAN,
         "model": toys.MODEL,
-        "attack": fgsm.attack(epsilon=epsilon),
+        "attack": attack if method in COMPARING else fgsm.attack(epsilon=epsilon),
+        "attacks": [fgsm.attack(epsilon=epsilon), fgsm.attack(epsilon=epsilon, norm=norms.LINF)],
         "surface": surfaces.tables("user", "item"),
         "adv_weight": adv_weight,
+        "epsilon": epsilon,
+        "weight_epsilon": epsilon / 10,
+        "scales": {"item": jnp.linspace(0.5, 1.5, 6)},
+        "teacher": toys.MODEL,
+        "teacher_params": {**toys.params(), "tables": {"user": toys.normal(5, 4, 3), "item": toys.normal(6, 6, 3)}},
+        "list_scores": consistency.all_items(num_items=6),
     }
-    names = inspect.signature(METHODS[method]).parameters
-    return METHODS[method](**{name: part for name, part in parts.items() if name in names})
+    return METHODS[method](**{name: part for name, part in (parts | others).items() if name in PARAMETERS[method]})
 
 
 @functools.cache
@@ -82,9 +100,22 @@ def test_at_epsilon_0_the_adversarial_loss_is_the_clean_one(method):
     assert float(metrics["adv_loss"]) == pytest.approx(float(metrics["loss"]), rel=1e-6)
 
 
+@every_comparing
+def test_lists_differ_more_the_larger_epsilon_and_not_at_0(method):
+    divergences = [float(compiled(method)(epsilon)[0][1]["divergence"]) for epsilon in (0.0, 0.03, 0.3, 1.0)]
+    assert divergences[0] == pytest.approx(0, abs=1e-6)
+    assert divergences[1] > 1e-5
+    assert divergences == sorted(divergences)
+
+
+@every_comparing
+def test_at_epsilon_0_the_gradient_is_the_clean_one(method):
+    assert_close(compiled(method)(0.0)[1], clean()[1])
+
+
 @every_defence
 def test_adv_weight_0_leaves_the_clean_loss_and_gradient(method):
-    if "adv_weight" not in inspect.signature(METHODS[method]).parameters:
+    if "adv_weight" not in PARAMETERS[method]:
         pytest.skip("the defence has no adv_weight")
     (loss, metrics), grads = compiled(method)(0.3, 0.0)
     (clean_loss, clean_metrics), clean_grads = clean()
@@ -112,3 +143,33 @@ def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
     halves = jax.tree.map(lambda column: column.reshape(2, 3), toys.BATCH)
     parts = jax.pmap(part, axis_name="devices", devices=jax.devices()[:2])(halves)
     assert_close(jax.tree.map(lambda x: np.asarray(x).sum(axis=0), parts), compiled(method)(0.3))
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - DENSE - CONTROLS))
+def test_on_the_touched_rows_alone_loss_and_gradient_are_the_same(method):
+    """Two examples of one user, of ids that are renumbered; the other rows have no gradient."""
+    batch = {name: column[jnp.array([0, 2])] for name, column in toys.BATCH.items()}
+    # Random starts differ with the number of rows, and the list of all items is not there.
+    longer = lambda key, oracle, x: (jax.tree.map(lambda x: 0.3 * x, x), {})
+    others = {"attack": longer, "list_scores": consistency.batch_items} if method in COMPARING else {}
+    objective = build(method, 0.3, 1.0, **others)
+
+    def at(tables, batch):
+        value = lambda tables: objective(
+            {**toys.params(), "tables": tables}, batch, jax.random.key(0), lambda tree: tree
+        )
+        return jax.value_and_grad(value, has_aux=True)(tables)
+
+    @jax.jit
+    def both(tables):
+        plan, small = rows.compact(tables, batch, toys.MODEL.reads, lambda ids: ids)
+        names = ["item", "user"]
+        touched = at(rows.take(tables, names, plan), small)
+        return at(tables, batch), (
+            touched[0],
+            rows.write_back(jax.tree.map(jnp.zeros_like, tables), touched[1], names, plan),
+        )
+
+    whole, by_rows = both(toys.params()["tables"])
+    assert any((whole[1][name] != 0).any() for name in whole[1])
+    assert_close(by_rows, whole)
