@@ -39,7 +39,7 @@ def fitted(model, pairs):
     """Solved, or trained for an epoch by what it is trained by: the next item, or pairs."""
     if model.solve is not None:
         return model.knowing(model.solve(pairs, jax.random.key(0)), pairs)
-    start = model.knowing(model.init(jax.random.key(0)), pairs)
+    start = model.knowing(jax.jit(model.init)(jax.random.key(0)), pairs)
     num_items = pairs.num_items
     if model.sequence is not None and model.sequence.states is not None:
         objective, rows = sequences.next_item(model=model, num_items=num_items), sequences.examples(pairs)
@@ -60,7 +60,7 @@ CASES += [(method, "one user") for method in ("mf", "ease", "pure_svd", "lightgc
 def test_it_is_fitted_ranks_and_makes_lists(method, name, tmp_path):
     split = opened(tmp_path, FILES[name]).split
     sizes = {"num_users": split.train.num_users, "num_items": split.train.num_items, "dimension": 4}
-    sizes["max_length"] = 8
+    sizes |= {"max_length": 8, "num_blocks": 1, "window": 3}
     names = inspect.signature(METHODS[method]).parameters
     build = lambda: METHODS[method](**{name: size for name, size in sizes.items() if name in names})
     if (method, name) in TOO_LITTLE:
