@@ -39,7 +39,7 @@ def fitted(model, pairs):
     """Solved, or trained for an epoch by what it is trained by: the next item, or pairs."""
     if model.solve is not None:
         return model.knowing(model.solve(pairs, jax.random.key(0)), pairs)
-    start = model.knowing(jax.jit(model.init)(jax.random.key(0)), pairs)
+    start = model.knowing(model.init(jax.random.key(0)), pairs)
     num_items = pairs.num_items
     if model.sequence is not None and model.sequence.states is not None:
         objective, rows = sequences.next_item(model=model, num_items=num_items), sequences.examples(pairs)
