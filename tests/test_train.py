@@ -123,9 +123,7 @@ def test_two_processes_with_two_devices_each_give_the_tables_of_one(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    env["JAX_NUM_CPU_DEVICES"] = "2"
-    env["PYTHONPATH"] = str(pathlib.Path(train.__file__).parents[1])
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(pathlib.Path(train.__file__).parents[1])}
     outs = [tmp_path / f"{process}.npz" for process in range(2)]
     processes = [
         subprocess.Popen(

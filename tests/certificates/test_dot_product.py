@@ -72,8 +72,11 @@ def attacked_scores(key, user, item, bias, target, where, epsilon, budget):
     return jnp.concatenate(found)
 
 
-# -> [attacks, U, I]
-against_every_user = jax.jit(jax.vmap(attacked_scores, in_axes=(0, 0, None, None, 0, 0, None, None), out_axes=1))
+# -> [attacks, U, I]; called a hundred times, so it pays to compile it with some optimisation
+against_every_user = jax.jit(
+    jax.vmap(attacked_scores, in_axes=(0, 0, None, None, 0, 0, None, None), out_axes=1),
+    compiler_options={"xla_backend_optimization_level": 1},
+)
 
 
 @pytest.mark.parametrize("name", BUDGETS)

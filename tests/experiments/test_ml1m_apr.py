@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 
 
 def start(data, run_dir, *flags, **popen):
-    environment = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "NPROC", "XLA_FLAGS")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "NPROC")}
     command = [sys.executable, "-m", "experiments.ml1m_apr", "--data-dir", data, "--run-dir", run_dir, *FLAGS, *flags]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen
@@ -79,15 +79,15 @@ def test_the_log_has_the_margin_shift_and_the_distinct_users(undisturbed):
     assert all(1 < line["distinct_users"] <= 32 for line in lines)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_taken_up_again_ends_with_the_same_bytes(undisturbed, data, tmp_path, how):
-    process = start(data, tmp_path / "run")
+def test_a_run_killed_in_each_stage_and_taken_up_again_ends_with_the_same_bytes(undisturbed, data, tmp_path):
     log = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 7):
-        time.sleep(0.005)
-    process.send_signal(how)
-    status, _, _ = finish(process)
-    assert status != 0, "the run was over before it could be killed"
+    for how, num_lines in ((signal.SIGKILL, 7), (signal.SIGTERM, 16)):  # of BPR's twelve, and of APR's ten
+        process = start(data, tmp_path / "run")
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= num_lines):
+            time.sleep(0.005)
+        process.send_signal(how)
+        status, _, _ = finish(process)
+        assert status != 0, "the run was over before it could be killed"
     status, _, err = finish(start(data, tmp_path / "run"))
     assert status == 0, err
     for name in ("metrics.jsonl", "results.json", "results.md"):

@@ -26,10 +26,14 @@ def built(**settings):
     return model, {**jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), trained), "given": {}}
 
 
-def masked(model, params, ids, hidden, key=None):
+@functools.partial(jax.jit, static_argnums=0)
+def states(model, params, ids, hidden, key):
     parts = model.sequence
-    run = jax.jit(lambda ids: parts.masked(params, jnp.int32(0), parts.embed(params, ids), ids >= 0, hidden, key))
-    return np.asarray(run(ids), float)
+    return parts.masked(params, jnp.int32(0), parts.embed(params, ids), ids >= 0, hidden, key)
+
+
+def masked(model, params, ids, hidden, key=None):
+    return np.asarray(states(model, params, ids, hidden, key), float)
 
 
 def norm(x, weights):

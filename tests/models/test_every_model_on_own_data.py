@@ -60,7 +60,7 @@ CASES += [(method, "one user") for method in ("mf", "ease", "pure_svd", "lightgc
 def test_it_is_fitted_ranks_and_makes_lists(method, name, tmp_path):
     split = opened(tmp_path, FILES[name]).split
     sizes = {"num_users": split.train.num_users, "num_items": split.train.num_items, "dimension": 4}
-    sizes["max_length"] = 8
+    sizes |= {"max_length": 8, "num_blocks": 1, "window": 3}
     names = inspect.signature(METHODS[method]).parameters
     build = lambda: METHODS[method](**{name: size for name, size in sizes.items() if name in names})
     if (method, name) in TOO_LITTLE:
