@@ -27,9 +27,15 @@ class Config:
     num_steps: int = 10  # gradient steps of PGD
     num_users: int = 1000  # random users whose lists are attacked and whose test items are ranked
     out: pathlib.Path | None = None  # folder for the results; a stopped study goes on (default: in the run)
+    experiment: str | None = None  # that made the run (default: as its results.json says)
+    data_dir: pathlib.Path | None = None  # where the data of the run lie now (default: as in the run)
+    data: pathlib.Path | None = None  # where the run's own csv lies now (default: as in the run)
 
 
 EXPECTED: dict[str, command.Expected] = dict.fromkeys(("epsilons", "num_steps", "num_users"), command.POSITIVE)
+
+
+PLACES = ("run", "rows", "out", "experiment", "data_dir", "data")  # what decides no figure
 
 
 def main(config: Config) -> None:
@@ -40,7 +46,7 @@ def main(config: Config) -> None:
     run = opened(config)
     seed, source = run.settings.seed, run.path
     folder = config.out or source / "embedding_robustness"
-    with run_directory.open_run(folder, config, run.data.fingerprint, may_change=("run", "rows", "out")):
+    with run_directory.open_run(folder, config, run.data.fingerprint, may_change=PLACES):
         rows = model_table.chosen(source, run.rows, run.on, seed)
         made = attacks(config)
         found = model_robustness.run(
@@ -71,7 +77,11 @@ def opened(config: Config):
 
     if config.run is None:
         raise InputError("Expected --run, a run of a table of models such as experiments.ml1m_full_table.")
-    run = table_runs.open_run(config.run, table_runs.experiment_of(config.run))
+    table_runs.read_config(config.run)
+    moved = {name: value for name in ("data_dir", "data") if (value := getattr(config, name)) is not None}
+    run = table_runs.open_run(config.run, table_runs.experiment_of(config.run, named=config.experiment), moved=moved)
+    if run.on.test.plan is None:
+        raise InputError(f"Expected a table that holds out one item of each user, got a run of {run.experiment}.")
     there = lambda row: (run.path / "measured" / f"{files.stem(row.name)}-{run.settings.seed}.npz").exists()
     wanted = [row for row in run.rows if there(row) and (not config.rows or row.name in config.rows)]
     if not wanted:

@@ -156,6 +156,7 @@ def of_features(config: Config, data):
             draw=draw,
         )
 
+    apart_from = "" if side else ", ids alone"  # another model: a run may be gone on with when descriptions are there
     known = "ids, demographics, genres, year, popularity" if side else "ids alone"
     rows = []
     low_rank = functools.partial(dcn_v2.model, dimension=8, rank=32)
@@ -163,19 +164,23 @@ def of_features(config: Config, data):
         model = build(**sizes, side=side)
         fit = fitted(model, objectives.listwise(model=model, loss=losses.bce), 512, four)
         size = "d 8, crosses of rank 32" if name == "DCN-v2" else "d 16"
-        rows.append(model_table.Row(name, model, f"{known}; {size}, BCE, 4 negatives, Adam .001, batch 512", fit))
+        rows.append(
+            model_table.Row(
+                f"{name}{apart_from}", model, f"{known}; {size}, BCE, 4 negatives, Adam .001, batch 512", fit
+            )
+        )
     towers = two_tower.model(**sizes, side=apart)
     by_batch = objectives.in_batch(model=towers, log_q=sampling.log_frequency(train))
     fit = fitted(towers, by_batch, 512, sampling.negatives)
     words = f"{known}; 64-32, softmax over a batch of 512, logQ, Adam .001"
-    return [*rows, model_table.Row("two towers", towers, words, fit)]
+    return [*rows, model_table.Row(f"two towers{apart_from}", towers, words, fit)]
 
 
 def exposures(config: Config, data):
     """What a table of whole rankings says beside accuracy."""
     import numpy as np
 
-    from jaxrec import exposure, study
+    from jaxrec import exposure, features, study
     from jaxrec.datasets import locate
 
     train = data.split.train
@@ -188,7 +193,7 @@ def exposures(config: Config, data):
     }
     movies = study.described(data, locate.movies)
     if movies is not None:
-        genres = movies["genres"].str.get_dummies("|").to_numpy(np.float32)
+        genres = features.genres(movies)
         made["intra_list_diversity"] = lambda lists: float(exposure.intra_list_diversity(lists, genres).mean())
     return made
 

@@ -129,7 +129,7 @@ def parts(config: Config):
             losses.softmax,
             128,
             "d 64, 128 hidden, cosine over .05",
-            piece_size=4 * config.piece_size,
+            piece_size=min(4 * config.piece_size, config.batch_size),
         ),
         next_item("Caser", caser.model(**sizes, max_length=length), losses.bce, 3, "d 50, window 5", "place"),
         trained("BERT4Rec", masked, by_mask, "d 64, masks .2"),

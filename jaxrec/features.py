@@ -150,8 +150,7 @@ def movielens(train: Interactions, users: pd.DataFrame, movies: pd.DataFrame) ->
         if len(table) != num:
             raise ValueError(f"Expected {num} rows of {name}, got {len(table)}.")
     demographics = _codes(users.loc[:, ["gender", "age", "occupation"]])
-    genres = movies["genres"].str.get_dummies("|").drop(columns="", errors="ignore")
-    hot = genres.to_numpy(np.float32)
+    hot = genres(movies)
     hot = hot / np.sqrt(np.maximum(hot.sum(axis=1, keepdims=True), 1))
     first_genre = _codes(pd.DataFrame({"genre": movies["genres"].fillna("").str.split("|").str[0]}))
     year: Any = movies["title"].str.extract(r"\((\d{4})\)\s*$")[0].astype(float)
@@ -167,6 +166,15 @@ def movielens(train: Interactions, users: pd.DataFrame, movies: pd.DataFrame) ->
         user_crossed=demographics,
         item_crossed=np.repeat(first_genre, 3, axis=1),
     )
+
+
+def genres(movies: pd.DataFrame) -> np.ndarray:
+    """One column a genre, 1 where the movie has it, float32 [I, G]; zeros for a movie of unknown genres.
+
+    Args:
+        movies: With the column genres, such as 'Action|Comedy'; '' or nan where none are known.
+    """
+    return movies["genres"].str.get_dummies("|").drop(columns="", errors="ignore").to_numpy(np.float32)
 
 
 def _history_values(train: Interactions, of: Literal["users", "items"]) -> np.ndarray:

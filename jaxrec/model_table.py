@@ -47,7 +47,7 @@ class Fit(NamedTuple):
         validate_every: Epochs between looks at the validation items.
         draw: Draws negatives (see `train.parallel`).
         examples: Training pairs -> the rows an epoch goes over.
-        parts: Rows that are trained before, on the same pairs.
+        parts: Rows that are trained before, on the same pairs; they and the row itself are refitted (`Row.epochs`).
         start: Their params -> params to start from; `Model.init` by default.
     """
 
@@ -291,11 +291,11 @@ def _start(table: _Table, row: Row, name: str, seed: int, choosing: bool) -> Par
     path = table.directory / "checkpoints" / name
     if row.fit is None or row.fit.start is None or (path.is_dir() and checkpoint.newest(path)):
         return params
-    found = [
-        _choice(table, part) if choosing and part.epochs == "refit" else _final(table, part, seed)
-        for part in row.fit.parts
-    ]
-    return params | row.fit.start(*(part.state.trained for part in found))
+    if any(each.epochs != "refit" for each in (row, *row.fit.parts)):
+        raise ValueError(f"Expected {row.name} and the rows it starts from to be refitted: others know other pairs.")
+    found = [_choice(table, part) if choosing else _final(table, part, seed) for part in row.fit.parts]
+    begun = row.fit.start(*({**part.state.trained, "given": part.given} for part in found))
+    return {**begun, "given": params["given"]}
 
 
 def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) -> _Found:

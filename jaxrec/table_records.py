@@ -157,4 +157,5 @@ def execute(
             title = f"{data.title}, validation items, seed {seeds[0]}"
             display.learning_curves(path / "curves.png", curves, title=title, label=f"{metric.upper()}@{cutoffs[0]}")
         display.records_table(found)
-        display.say(f"Everything lies in {path}/: results.md, results.json, curves.png, logs/, checkpoints/, measured/")
+        drawn = "curves.png, " if curves else ""
+        display.say(f"Everything lies in {path}/: results.md, results.json, {drawn}logs/, checkpoints/, measured/")

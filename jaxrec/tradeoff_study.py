@@ -18,6 +18,7 @@ from jaxrec import (
     display,
     evaluate,
     exposure,
+    features,
     files,
     metrics,
     rerank,
@@ -82,7 +83,7 @@ Findings = Mapping[Training, Mapping[Point, Measured]]
 
 def catalogue(train: Interactions, movies: pd.DataFrame) -> Catalogue:
     """The catalogue of training data; `movies` from `locate.movies`."""
-    genres = movies["genres"].str.get_dummies("|").to_numpy(np.float32)
+    genres = features.genres(movies)
     known_to = np.bincount(train.items, minlength=train.num_items)
     return Catalogue(genres, exposure.self_information(known_to, train.num_users), splits.tail_items(train))
 

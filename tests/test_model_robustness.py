@@ -1,11 +1,12 @@
 """What stands for the room that a list has: its gap, in the norms that a relative epsilon is measured in."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrec import evaluate, model_robustness, types
-from jaxrec.models import ease, mf
+from jaxrec.models import biased_mf, ease, mf
 
 USER = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], np.float32)
 ITEM = np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 4.0], [0.0, 2.0]], np.float32)
@@ -35,6 +36,18 @@ def test_it_does_not_depend_on_the_gauge_of_training():
     change = np.array([[2.0, 1.0], [0.5, 3.0]], np.float32)
     turned = {"user": USER @ change, "item": ITEM @ np.linalg.inv(change).T}
     np.testing.assert_allclose(gap(turned, []), gap({"user": USER, "item": ITEM}, []), rtol=1e-4)
+
+
+def test_a_bias_of_a_user_which_changes_no_list_does_not_change_the_gap():
+    model = biased_mf.model(num_users=3, num_items=4, dimension=2)
+
+    def gaps(bias):
+        tables = {"user": jnp.asarray(np.c_[USER, np.full(3, bias)]), "item": jnp.asarray(np.c_[ITEM, np.arange(4)])}
+        params = {"tables": jax.tree.map(jnp.float32, tables), "weights": {}, "given": {}}
+        return model_robustness.list_gap(model, params, listing([]), length=1)
+
+    np.testing.assert_allclose(gaps(0), gaps(-4), rtol=1e-5, atol=1e-6)
+    assert gaps(0)[2] > 0, "a user whose embedding is 0 still has a list, by the items' biases"
 
 
 def test_known_items_take_no_part_and_a_user_with_too_few_left_has_none():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -160,7 +161,7 @@ def test_a_row_starts_from_what_the_rows_before_it_learned_on_the_same_pairs(fin
         batch_size=32,
         validate_every=2,
         parts=(before,),
-        start=lambda params: {**params, "given": {}},
+        start=lambda params: params,
     )
     row = model_table.Row("MF, gone on", before.model, "SGD 0", still)
     model_table.run(tmp_path, [row], ON, seeds=[3, 4])
@@ -172,8 +173,13 @@ def test_a_row_starts_from_what_the_rows_before_it_learned_on_the_same_pairs(fin
     chosen = [dict(epochs(tmp_path, f"{name}-choice")[1]) for name in ("mf", "mf__gone_on")]
     assert chosen[1][2] == max(value for value in chosen[0].values() if value is not None)
     (tmp_path / "measured" / "mf__gone_on-3.npz").unlink()
-    model_table.run(tmp_path, [row], ON, seeds=[3, 4])  # goes on from its own checkpoint, not from theirs
-    assert (tmp_path / "measured" / "mf__gone_on-3.npz").exists()
+    for path in (tmp_path / "checkpoints").glob("mf-*"):
+        shutil.rmtree(path)
+    model_table.run(tmp_path, [row], ON, seeds=[3, 4])
+    assert not list((tmp_path / "checkpoints").glob("mf-*")), "it goes on from its own checkpoint, not from theirs"
+    fixed = row._replace(name="MF, another", fit=still._replace(parts=(before._replace(epochs="fixed"),)))
+    with pytest.raises(ValueError, match="MF, another and the rows it starts from to be refitted"):
+        model_table.run(tmp_path, [fixed], ON, seeds=[3])
 
 
 def test_a_broken_cell_is_named(tmp_path):

@@ -264,8 +264,10 @@ def users(located: Located) -> pd.DataFrame:
         raise InputError("Expected MovieLens-1M, got the MovieLens sample, which tells nothing of its users.")
     train = located.split.train
     ids = np.arange(train.num_users) if train.user_ids is None else np.asarray(train.user_ids)
-    if located.path.is_dir():
+    if located.name == LEAVE_ONE_OUT:
         place, ids = _folder_with("users.dat", located.path), ids + 1
+    elif located.path.is_dir():
+        raise InputError(f"Expected users that MovieLens-1M describes, got those of {located.name}.")
     else:
         place = _beside(located.path)
     frame = ml1m.users(place).set_index("user_id")

@@ -19,6 +19,8 @@ def objective(
     model: Model,
     teacher: Model,
     teacher_params: Params,
+    num_users: int,
+    num_items: int,
     list_scores: consistency.ListScores,
     temperature: Scalar = 20.0,
 ) -> Objective:
@@ -36,6 +38,7 @@ def objective(
         teacher: May be another model of the same users and items.
         teacher_params: Its parameters, which are not trained. Unless they are traced they become constants of the
             program.
+        num_users, num_items: Of the data, U and I.
         list_scores: `consistency.all_items(num_items=I)` in the paper, `batch_items` or `own_items` of `consistency`.
         temperature: The paper's T (1 to 100, 20 on most of its data). May be traced.
 
@@ -46,20 +49,19 @@ def objective(
         up by the batch's ids, so steps must be dense (`reads=None`).
 
     Raises:
-        ValueError: If `temperature` is not positive and finite; when it is used, if a table of both models has not as
-            many rows in both, as in a step on the touched rows.
+        ValueError: If `temperature` is not positive and finite; when it is used, if the student's table "user" or
+            "item" has other numbers of rows, as in a step on the touched rows.
     """
     perturbations.check_positive(temperature, "temperature")
     teacher_params = jax.lax.stop_gradient(teacher_params)
 
     def distillation(params, batch, key, reduce):
         del key, reduce  # deterministic; a sum over examples needs nothing from other devices
-        for name, table in params["tables"].items():
-            rows = len(teacher_params["tables"].get(name, table))
-            if rows != len(table):
+        for name, num in {"user": num_users, "item": num_items}.items():
+            if name in params["tables"] and len(params["tables"][name]) != num:
+                rows = len(params["tables"][name])
                 raise ValueError(
-                    f"Expected {rows} rows of the table {name}, as the teacher has, got {len(table)}: "
-                    "distillation needs dense steps."
+                    f"Expected {num} rows of the table {name}, got {rows}: distillation needs dense steps."
                 )
         scores, where = list_scores(model, params, batch)
         softened, _ = list_scores(teacher, teacher_params, batch)

@@ -92,4 +92,4 @@ def scales(counts: Num[np.ndarray, " I"], *, power: float = 0.5) -> Float[np.nda
     if not (np.isfinite(counts) & (counts >= 0)).all():
         raise ValueError("Expected counts >= 0 and finite, got others.")
     typical = np.sum(np.square(counts)) / max(np.sum(counts), 1)
-    return np.minimum(1, ((1 + counts) / (1 + typical)) ** power).astype(np.float32)
+    return np.clip(((1 + counts) / (1 + typical)) ** power, np.finfo(np.float32).tiny, 1).astype(np.float32)

@@ -39,7 +39,7 @@ def objective(
         `(params, batch, key, reduce) -> (loss [], metrics)`: those of `clean` and the sum `divergence`, which is never
         below zero but for rounding, and zero with epsilon 0. The start is drawn for every row of the tables in the
         step. A step on the touched rows, whose order depends on the number of devices, so starts elsewhere than a dense
-        one, or one on another number; dense steps are the same on any number.
+        one, or one on another number; dense steps with `all_items` or `own_items` are the same on any number.
 
     Raises:
         ValueError: If `adv_weight` is negative or not finite.

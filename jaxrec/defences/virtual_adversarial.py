@@ -5,6 +5,7 @@ Semi-Supervised Learning", TPAMI 2019, arXiv:1704.03976.
 """
 
 import jax
+import jax.numpy as jnp
 
 from jaxrec import consistency, norms, perturbations
 from jaxrec.types import Attack, Model, Objective, Scalar, Surface
@@ -72,10 +73,11 @@ def power_iteration(*, epsilon: Scalar, num_steps: int = 1, distance: Scalar = 0
         delta 0. The oracle's mask is kept; its box is too, and can make rows shorter.
 
     Raises:
-        ValueError: If `epsilon` or `distance` is negative or not finite, or `num_steps` no whole number of at least 1.
+        ValueError: If `epsilon` is negative or `distance` not positive, or one of them not finite, or `num_steps` no
+            whole number of at least 1.
     """
     perturbations.check_epsilon(epsilon)
-    perturbations.check_epsilon(distance, "distance")
+    perturbations.check_positive(distance, "distance")
     perturbations.check_count(num_steps, "num_steps")
 
     def attack(key, oracle, x):
@@ -86,8 +88,8 @@ def power_iteration(*, epsilon: Scalar, num_steps: int = 1, distance: Scalar = 0
         direction = unit(perturbations.map_with_keys(normal, start_key, x))
 
         def step(direction, key):
-            near = jax.tree.map(lambda x, d: x + distance * epsilon * d, x, direction)
-            return unit(oracle.grad(key, near)), None
+            way = perturbations.legal(oracle, x, jax.tree.map(lambda d: distance * epsilon * d, direction))
+            return unit(oracle.grad(key, jax.tree.map(jnp.add, x, way))), None
 
         direction, _ = jax.lax.scan(step, direction, jax.random.split(steps_key, num_steps))
         delta = perturbations.legal(oracle, x, jax.tree.map(lambda d: epsilon * d, direction))

@@ -303,6 +303,9 @@ def test_users_of_the_original_files_and_of_the_leave_one_out_files_which_count_
 
 
 def test_a_user_who_is_not_described_is_named(tmp_path):
+    others = locate.movielens_1m(put_leave_one_out(tmp_path / "others", num_users=3))
+    with pytest.raises(InputError, match="got those of leave-one-out files with 15"):
+        locate.users(others)
     located = locate.movielens_1m(put_leave_one_out(tmp_path / "given"))
     with pytest.raises(InputError, match=r"users\.dat in one of .*movielens-1m"):
         locate.users(located)

@@ -28,6 +28,8 @@ def build(temperature):
         model=toys.MODEL,
         teacher=toys.MODEL,
         teacher_params=teacher_params(temperature),
+        num_users=4,
+        num_items=6,
         list_scores=consistency.all_items(num_items=6),
         temperature=temperature,
     )

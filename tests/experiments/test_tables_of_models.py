@@ -1,11 +1,13 @@
 """The experiments that compare models, end to end on drawn files: rows, records, and who is brittle."""
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import amazon_sequential_table, embedding_robustness, gowalla_table, ml1m_full_table, ml1m_ncf_table
 from experiments import ml1m_sequential_table as sequential
-from jaxrec import command, model_robustness, records, results
+from jaxrec import command, model_robustness, records, results, splits, study
+from jaxrec.datasets import locate, ml1m
 
 
 def run(experiment, *args):
@@ -121,6 +123,37 @@ def test_sequence_models_take_a_file_of_ones_own_and_their_run_can_be_attacked(c
     with pytest.raises(SystemExit) as left:
         run(embedding_robustness, "--run", tmp_path / "run", *flags)
     assert left.value.code == 2
+
+
+def test_attention_in_half_precision_scores_in_full_precision(csv):
+    _, on, rows = sequential.parts(sequential.Config(data=csv, compute_dtype="bfloat16", max_length=4))
+    for row in (row for row in rows if row.name in ("SASRec, BCE", "HSTU", "BERT4Rec")):
+        params = jax.eval_shape(row.model.init, jax.random.key(0))
+        scores = jax.eval_shape(row.model.score_all, row.model.knowing(params, on.both), np.arange(3))
+        assert (scores.shape, scores.dtype) == ((3, 40), np.float32)
+
+
+def test_a_table_that_holds_out_several_items_is_refused_by_the_robustness_of_lists(histories, tmp_path, capsys):
+    run(gowalla_table, "--smoke", "--data-dir", histories, "--run-dir", tmp_path / "run", "--rows", "popularity")
+    with pytest.raises(SystemExit) as left:
+        run(embedding_robustness, "--run", tmp_path / "run", "--epsilons", 1.0)
+    assert left.value.code == 2
+    assert "one item of each user" in capsys.readouterr().err
+
+
+def test_what_is_known_of_users_and_movies_is_read_where_it_is(tmp_path, capsys):
+    """Without files beside the ratings a model has the ids alone, and says so by its name."""
+    lines = [f"{u}::{i}::4::{1_000_000_000 + u * i}" for u in range(1, 9) for i in range(1, 13) if (u + i) % 3]
+    (tmp_path / "ratings.dat").write_text("\n".join(lines) + "\n")
+    located = locate.Located(splits.leave_one_out(ml1m.load(tmp_path)), "ml-1m", tmp_path / "ratings.dat", "", False)
+    data = study.Data(located.split, "ml-1m", "drawn", "drawn", {}, located)
+    names = lambda: [row.name for row in ml1m_full_table.of_features(ml1m_full_table.Config(), data)]
+    assert names() == [f"{name}, ids alone" for name in ("FM", "DeepFM", "DCN-v2", "two towers")]
+    assert "Without a description of users" in capsys.readouterr().err
+    (tmp_path / "users.dat").write_text("".join(f"{u}::{'FM'[u % 2]}::{18 + u}::{u}::0\n" for u in range(1, 9)))
+    (tmp_path / "movies.dat").write_text("".join(f"{i}::Film ({1980 + i})::Action|Drama\n" for i in range(1, 13)))
+    assert names() == ["FM", "DeepFM", "DCN-v2", "two towers"]
+    assert "intra_list_diversity" in ml1m_full_table.exposures(ml1m_full_table.Config(), data)
 
 
 @pytest.mark.parametrize("experiment", [ml1m_ncf_table, sequential, gowalla_table, amazon_sequential_table])
