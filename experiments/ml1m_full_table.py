@@ -1,8 +1,9 @@
 """Clean models on MovieLens-1M, full ranking of unseen items, with what their lists expose; or on a file of your own.
 
-The models of ml1m_ncf_table, and LightGCN, autoencoders and a hybrid, under the same choice on
-validation and the same training on training and validation pairs together. Beside accuracy: coverage, Gini and entropy
-of exposure, novelty, and the share of the long tail.
+The models of ml1m_ncf_table, and LightGCN, autoencoders, a hybrid, and models of what is known of users and movies (FM,
+DeepFM, DCN-v2, two towers), under the same choice on validation and the same training on training and validation pairs
+together. Beside accuracy: coverage, Gini and entropy of exposure, novelty, intra-list diversity by genres, and the
+share of the long tail.
 
 Expected: HR / NDCG@10 of EASE .109 / .055, MF .104 / .051, iALS .096 / .048, popularity .041 / .020 (one seed, one
           thread of an AMD EPYC, commit aa68d28; docs/models.md).
@@ -24,7 +25,7 @@ class Config:
     dimension: int = 64  # of MF by BPR, iALS and LightGCN
     mf_dimension: int = 192  # of logistic MF
     mf_epochs: int = 32  # of logistic MF, whose learning rate falls with them
-    epochs: int = 16  # at most, of NeuMF and its halves, and LightGCN; validation chooses how many
+    epochs: int = 16  # at most, of NeuMF and its halves, LightGCN and feature models; validation chooses how many
     bpr_epochs: int = 100  # at most, of MF by BPR
     pretrained_learning_rate: float = 1e-3  # of NeuMF that goes on from its trained halves, for sums over a batch
     autoencoder_epochs: int = 40  # at most

@@ -4,9 +4,9 @@ The published leave-one-out files. Settings and epochs are chosen on a validatio
 unseen items; then a model is trained on training and validation pairs together, as published ones are, and ranks the
 test item. 156 users have it among their own negatives, where it is dropped: popularity then gives the published figure.
 
-Expected: HR / NDCG@10 of EASE .718 / .452, iALS .723 / .445, MF .726 / .448, popularity .453 / .254 (one seed, one
-          thread of an AMD EPYC, commits d03a026 and aa68d28; docs/models.md).
-Cost:     about 30 minutes of CPU without NeuMF, of which logistic MF 6 and MLP 20.
+Expected: HR / NDCG@10 of EASE .718 / .452, iALS .723 / .445, MF .726 / .448, NeuMF .684 / .412, popularity .453 / .254
+          (one seed, one thread of an AMD EPYC, commit 0c96c0b; docs/models.md).
+Cost:     about 30 minutes of CPU, of which logistic MF 6, MLP, NeuMF and its going on 6 each, BPR 5.
 Run:      python -m experiments.ml1m_ncf_table --rows EASE iALS "MF, logistic"
 """
 
