@@ -63,7 +63,7 @@ def experiment_of(run: pathlib.Path, *, named: str | None = None, besides: tuple
     is_ours = isinstance(name, str) and name.isidentifier() and importlib.util.find_spec(f"experiments.{name}")
     if is_ours and hasattr(importlib.import_module(f"experiments.{name}"), "parts"):
         return name
-    wanted = "".join(f"{other}, or " for other in besides)
+    wanted = "".join(f"{other}, or of " for other in besides)
     raise errors.InputError(f"Expected a run of {wanted}a table of models, got one of {name!r}.")
 
 

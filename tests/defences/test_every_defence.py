@@ -54,6 +54,8 @@ def build(method, epsilon, adv_weight, **others):
         "scales": {"item": jnp.linspace(0.5, 1.5, 6)},
         "teacher": toys.MODEL,
         "teacher_params": {**toys.params(), "tables": {"user": toys.normal(5, 4, 3), "item": toys.normal(6, 6, 3)}},
+        "num_users": 4,
+        "num_items": 6,
         "list_scores": consistency.all_items(num_items=6),
     }
     return METHODS[method](**{name: part for name, part in (parts | others).items() if name in PARAMETERS[method]})
