@@ -7,7 +7,7 @@ the validation item in its history.
 
 Expected: HR / NDCG@10 after 101 epochs of HSTU .305 / .172 and SASRec, sampled softmax .288 / .158; after 24 of GRU4Rec
           .269 / .151, SASRec, BCE .187 / .101; item-kNN .082 / .043 (one seed, one thread of an AMD EPYC, commits
-          c7e7df4 and 19296bd; docs/models.md).
+          c7e7df4 and bbe83ed; docs/models.md).
 Cost:     10 seconds of CPU an epoch for SASRec, HSTU and Caser, 14 for GRU4Rec, 16 for gSASRec, 24 for BERT4Rec.
 Run:      python -m experiments.ml1m_sequential_table --epochs 101 --rows "SASRec, sampled softmax" HSTU
           python -m experiments.ml1m_sequential_table --data ratings.csv --rows HSTU GRU4Rec
