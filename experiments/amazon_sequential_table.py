@@ -3,9 +3,10 @@
 22,363 users, 12,101 items, 198,502 events, nine a user: S3-Rec's files. The protocol of ml1m_sequential_table. Such
 short histories are where item-kNN is hard to beat.
 
-Expected: not run to an end yet (docs/models.md).
-Cost:     minutes an epoch on a CPU for LightGCN and BERT4Rec.
-Run:      python -m experiments.amazon_sequential_table
+Expected: HR / NDCG@10 of item-kNN .066 / .039, and after 10 epochs of GRU4Rec .065 / .036, HSTU .064 / .036, SASRec
+          .059 / .032, BERT4Rec .026 / .013 (one seed, one thread of an AMD EPYC, commit 3bb0b85; docs/models.md).
+Cost:     7 seconds of CPU an epoch for HSTU, 15 for the others.
+Run:      python -m experiments.amazon_sequential_table --epochs 10
 """
 
 import dataclasses
