@@ -5,8 +5,8 @@ epochs are chosen on the published validation lists; then a model is trained on 
 which are LightGCN's training set. LightGCN's full schedule, 1,000 epochs, is for a GPU: here a few epochs show whether
 the curve is on track.
 
-Expected: recall / NDCG@20 of iALS .131 / .117, and after 10 epochs of LightGCN .108 / .095, MF .066 / .059 (one seed, one
-          thread of an AMD EPYC, commit 3bb0b85; docs/models.md).
+Expected: recall / NDCG@20 of iALS .131 / .117, and after 10 epochs of LightGCN .108 / .095, MF .066 / .059 (one seed,
+          one thread of an AMD EPYC, commit 3bb0b85; docs/models.md).
 Cost:     14 seconds of CPU an epoch for LightGCN, 2 for MF; iALS a minute.
 Run:      python -m experiments.gowalla_table --rows popularity LightGCN --epochs 4
 """
