@@ -7,7 +7,7 @@ share of the long tail.
 
 Expected: HR / NDCG@10 of EASE .109 / .055, MF .104 / .051, iALS .096 / .048, popularity .041 / .020 (one seed, one
           thread of an AMD EPYC, commit 3bb0b85; docs/models.md).
-Cost:     25 minutes of CPU with --reuse, of which LightGCN 7 and FM 9; two towers 10, DeepFM 18 and DCN-v2 40 more.
+Cost:     25 minutes of CPU with --reuse, of which LightGCN 7 and FM 9; two towers, DeepFM and DCN-v2 not measured.
 Run:      python -m experiments.ml1m_full_table --reuse RUN_DIR      (of ml1m_ncf_table: its trainings are taken over)
           python -m experiments.ml1m_full_table --data ratings.csv --rows EASE "MF, BPR"
 """
