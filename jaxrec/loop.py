@@ -83,12 +83,8 @@ def fit(
             of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
-    if validate_every < 1:
-        raise ValueError(f"Expected validate_every >= 1, got validate_every={validate_every}.")
-    seen = sampling.seen(data)
-    data = sampling.with_unseen_items(data)
-    if not len(data):
-        raise InputError("Expected training interactions of users who have an unseen item, got none.")
+    check_validate_every(validate_every)
+    seen, data = sampling.seen(data), trainable(data)
     given = {} if given is None else given
     num_batches = -(-len(data) // batch_size)
     state, step, log_end = _resume(checkpoints, state, num_batches, log_start)
@@ -101,15 +97,16 @@ def fit(
     order_of = functools.lru_cache(maxsize=1)(lambda epoch: sampler(data, seed=seed, epoch=epoch))
 
     def batches_from(step):
-        epoch, first, num = _chunk(step, num_batches, chunk_size // batch_size)
+        epoch, first, num = chunk_at(step, num_batches, chunk_size // batch_size)
         order = order_of(epoch)
         return sampling.batches(data, order, batch_size=batch_size, first=first, num=num, padded_size=padded_size)
 
-    with _signals() as caught:
+    with signals() as caught:
         for chunk in _train(trainer, state, given, seen, batches_from, step, last_step):
             state, step = chunk.state, chunk.step
             place = {**name, "epoch": (step - 1) // num_batches + 1, "step": step}
-            line = place | _summarise(_finite(chunk, num_batches, checkpoints))
+            chunk = _finite(chunk, num_batches, checkpoints)
+            line = place | summarise(chunk.metrics, chunk.batches)
             timing = place | _timing(chunk)
             due = step % (validate_every * num_batches) == 0 or step == last_step
             host_state = _finite_state(trainer.get(state), checkpoints) if due else None
@@ -129,6 +126,20 @@ def fit(
         checkpoints.wait()
         raise SystemExit(128 + caught[0])
     return Fitted(trainer.get(state), log.position())
+
+
+def check_validate_every(validate_every: int) -> None:
+    """Raises a ValueError if there are no epochs between looks at the validation items."""
+    if validate_every < 1:
+        raise ValueError(f"Expected validate_every >= 1, got validate_every={validate_every}.")
+
+
+def trainable(data: Interactions) -> Interactions:
+    """The interactions of users for whom there is a negative; an InputError if there are none."""
+    data = sampling.with_unseen_items(data)
+    if not len(data):
+        raise InputError("Expected training interactions of users who have an unseen item, got none.")
+    return data
 
 
 def fit_in_memory(
@@ -172,15 +183,20 @@ def _resume(
     restored = checkpoints.restore(start)
     if restored is None:
         return start, 0, log_start
+    check_epochs(checkpoints, restored, num_batches)
+    return restored.state, restored.step, restored.meta["log_end"]
+
+
+def check_epochs(checkpoints: checkpoint.Checkpoints, restored: checkpoint.Restored, num_batches: int) -> None:
+    """Raises an InputError if a checkpoint is of epochs of another length."""
     if restored.meta["epoch"] != restored.step // num_batches:
         raise InputError(
             f"Expected the batch size and data that {checkpoints.directory} began with: its step {restored.step} has "
             f"{restored.meta['epoch']} epochs behind it, got {num_batches} batches an epoch."
         )
-    return restored.state, restored.step, restored.meta["log_end"]
 
 
-def _chunk(step: int, num_batches: int, most: int) -> tuple[int, int, int]:
+def chunk_at(step: int, num_batches: int, most: int) -> tuple[int, int, int]:
     """(epoch, first batch, number of batches) of what is trained at once after `step` steps."""
     epoch, first = divmod(step, num_batches)
     return epoch, first, min(max(1, most), num_batches - first)
@@ -243,13 +259,13 @@ def _advice(checkpoints: checkpoint.Checkpoints) -> str:
     )
 
 
-def _summarise(chunk: _Chunk) -> dict[str, float]:
-    """Means over the chunk's examples of the metrics that the steps summed."""
-    sums = {name: x.sum(dtype=np.float64) for name, x in chunk.metrics.items()}
+def summarise(step_metrics: Mapping[str, np.ndarray], batches: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over a chunk's examples of the metrics [S] that its steps on batches [S, B] summed."""
+    sums = {name: x.sum(dtype=np.float64) for name, x in step_metrics.items()}
     means = {name: float(x / sums["examples"]) for name, x in sums.items() if name != "examples"}
     if "adv_margin" in means:
         means["margin_shift"] = means["adv_margin"] - means["margin"]
-    return means | {"distinct_users": _distinct_users(chunk.batches)}
+    return means | {"distinct_users": _distinct_users(batches)}
 
 
 def _distinct_users(batches: Mapping[str, np.ndarray], most: int = 16) -> float:
@@ -263,7 +279,7 @@ def _timing(chunk: _Chunk) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT instead of dying of them; a second SIGINT interrupts at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -166,7 +166,8 @@ def separable(optimizer: optax.GradientTransformation) -> bool:
         agree = [jnp.allclose(x[1:], y[:2], rtol=1e-5) for x, y in pairs if full(x)]
         return jnp.all(jnp.stack(stays + agree))
 
-    return bool(both())
+    with jax.ensure_compile_time_eval():  # also where a step is built while another function is traced
+        return bool(both())
 
 
 def additive(optimizer: optax.GradientTransformation) -> bool:
@@ -186,7 +187,8 @@ def additive(optimizer: optax.GradientTransformation) -> bool:
         same = [jnp.all(x == y) for x, y in zip(*map(jax.tree.leaves, (one_state, other_state)), strict=True)]
         return jnp.all(jnp.stack([jnp.allclose(one["t"] + other["t"], both["t"], rtol=1e-5), *same]))
 
-    return bool(tried())
+    with jax.ensure_compile_time_eval():
+        return bool(tried())
 
 
 ByExample = Callable[[Params, Mapping[str, Array], Key, Reduce], tuple[tuple[Array, Metrics], dict[str, Array], PyTree]]

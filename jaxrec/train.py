@@ -181,8 +181,8 @@ def parallel(
     if not 1 <= num_devices <= jax.device_count():
         raise InputError(f"Expected devices between 1 and {jax.device_count()}, got {num_devices}.")
     if num_devices == 1:
-        scan = jax.jit(functools.partial(_scan, make(ALONE), draw, ALONE), donate_argnums=0)
-        return Trainer(put=jax.jit(_copy), run=scan, get=jax.device_get, count=1)
+        steps = jax.jit(functools.partial(scan, make(ALONE), draw, ALONE), donate_argnums=0)
+        return Trainer(put=jax.jit(_copy), run=steps, get=jax.device_get, count=1)
 
     devices = Devices(
         reduce=lambda tree: jax.lax.psum(tree, "data"),
@@ -194,8 +194,8 @@ def parallel(
     here = [i for i, device in enumerate(jax.devices()[:num_devices]) if device.process_index == jax.process_index()]
     if not here:
         raise InputError(f"Expected devices of every process among {num_devices}, got none of this one's.")
-    scan = jax.pmap(
-        functools.partial(_scan, make(devices), draw, devices),
+    spread = jax.pmap(
+        functools.partial(scan, make(devices), draw, devices),
         axis_name="data",
         in_axes=(0, None, None, 0),
         donate_argnums=0,
@@ -209,7 +209,7 @@ def parallel(
             parts = x.reshape(x.shape[0], num_devices, -1, *x.shape[2:]).swapaxes(0, 1)
             return np.ascontiguousarray(parts[here])
 
-        state, metrics = scan(state, given, seen, {name: shard(x) for name, x in batches.items()})
+        state, metrics = spread(state, given, seen, {name: shard(x) for name, x in batches.items()})
         return state, _first(metrics)
 
     def put(state):  # by way of the host: donating a replica must not delete the caller's buffer
@@ -234,7 +234,7 @@ def _first(tree: PyTree) -> PyTree:
     return jax.tree.map(read, tree)
 
 
-def _scan(
+def scan(
     step: Step,
     draw: sampling.Draw,
     devices: Devices,

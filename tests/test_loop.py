@@ -276,7 +276,7 @@ def test_chunks_cover_epochs_from_any_step(num_batches, most):
     for start in range(num_batches):
         step, trained = start, []
         while step < 2 * num_batches:
-            epoch, first, num = loop._chunk(step, num_batches, most)
+            epoch, first, num = loop.chunk_at(step, num_batches, most)
             assert 1 <= num <= max(1, most)
             trained += [(epoch, batch) for batch in range(first, first + num)]
             step += num
