@@ -5,9 +5,9 @@ DeepFM, DCN-v2, two towers), under the same choice on validation and the same tr
 together. Beside accuracy: coverage, Gini and entropy of exposure, novelty, intra-list diversity by genres, and the
 share of the long tail.
 
-Expected: HR / NDCG@10 of EASE .109 / .055, MF .104 / .051, iALS .096 / .048, popularity .041 / .020 (one seed, one
-          thread of an AMD EPYC, commit 3bb0b85; docs/models.md).
-Cost:     25 minutes of CPU with --reuse, of which LightGCN 7 and FM 9; two towers, DeepFM and DCN-v2 not measured.
+Expected: HR / NDCG@10 of EASE .109 / .055, MF .104 / .051, iALS .096 / .048, two towers .091 / .046, popularity .041 /
+          .020 (one seed, one thread of an AMD EPYC, commit 3bb0b85, and of an Intel Xeon, f108733; docs/models.md).
+Cost:     80 minutes of CPU with --reuse, of which DCN-v2 24, DeepFM 18, two towers 10, FM 9 and LightGCN 7.
 Run:      python -m experiments.ml1m_full_table --reuse RUN_DIR      (of ml1m_ncf_table: its trainings are taken over)
           python -m experiments.ml1m_full_table --data ratings.csv --rows EASE "MF, BPR"
 """

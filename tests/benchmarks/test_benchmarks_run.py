@@ -17,6 +17,7 @@ from benchmarks import (
     propagation_throughput,
     sequence_throughput,
     solve_throughput,
+    sweep_throughput,
     timing,
     train_throughput,
 )
@@ -368,3 +369,12 @@ class TestTorch:
         delta, _ = attack(jax.random.key(0), oracles.white_box(losses), jax.tree.map(jax.numpy.asarray, x))
         for mine, name, table in zip(found, ("user", "item"), tables, strict=True):
             np.testing.assert_allclose(mine.numpy() - table, delta[name], atol=1e-5)
+
+
+def test_the_benchmark_of_sweeps_trains_each_model_in_each_way(tmp_path):
+    path = tmp_path / "sweep.json"
+    shape = {name: value for name, value in SHAPE.items() if name != "threads"}
+    sweep_throughput.main(sweep_throughput.Config(**shape, examples=20, batch_size=8, models=(3,), json=path))
+    (table,) = tables_of(path)
+    assert [row["setting"] for row in table["rows"]] == ["in turn", "at once", "after another"]
+    assert {row["amount"] for row in table["rows"]} == {3 * 20}
