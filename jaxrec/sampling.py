@@ -32,11 +32,25 @@ def user_blocked(train: Interactions, *, seed: int, epoch: int, buffer_size: int
     Raises:
         ValueError: If `buffer_size < 1`.
     """
+    return _blocked(train.users, train.num_users, seed=seed, epoch=epoch, buffer_size=buffer_size)
+
+
+def item_blocked(train: Interactions, *, seed: int, epoch: int, buffer_size: int = BUFFER_SIZE) -> np.ndarray:
+    """As `user_blocked`, one item after another: a batch has far fewer distinct positive items. int64 [N].
+
+    Raises:
+        ValueError: If `buffer_size < 1`.
+    """
+    return _blocked(train.items, train.num_items, seed=seed, epoch=epoch, buffer_size=buffer_size)
+
+
+def _blocked(ids: np.ndarray, num_ids: int, *, seed: int, epoch: int, buffer_size: int) -> np.ndarray:
+    """The rows of one id after another, ids in random order, through a shuffle buffer."""
     if buffer_size < 1:
         raise ValueError(f"Expected buffer_size >= 1, got buffer_size={buffer_size}.")
     rng = np.random.default_rng((seed, epoch))
-    turn = rng.permutation(train.num_users)
-    rows = np.argsort(turn[train.users], kind="stable")
+    turn = rng.permutation(num_ids)
+    rows = np.argsort(turn[ids], kind="stable")
     return rows[_through_buffer(rng, len(rows), min(buffer_size, max(len(rows), 1)))]
 
 
@@ -57,7 +71,7 @@ def _through_buffer(rng: np.random.Generator, num: int, size: int) -> np.ndarray
     return out
 
 
-SAMPLERS = {"shuffled": shuffled, "user_blocked": user_blocked}
+SAMPLERS = {"shuffled": shuffled, "user_blocked": user_blocked, "item_blocked": item_blocked}
 
 
 def batches(

@@ -1,0 +1,75 @@
+"""What a grid of batches found: its records, and the table of what each setting gains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrec import batch_study, provenance, records, statistics, study
+
+
+def records_of(
+    experiment: str,
+    data: study.Data,
+    plan: batch_study.Plan,
+    found: Mapping[batch_study.Cell, batch_study.Measured],
+    gains: Sequence[batch_study.Gain],
+) -> list[records.Record]:
+    """For each setting of each cell its metrics, with t intervals over seeds, and its gain with the bootstrap's."""
+    k = plan.on.test.list_length
+    common: dict[str, Any] = {
+        "experiment": experiment, "model": f"MF {_dimension(plan)}", "dataset": data.title, "split": data.split_title,
+        "protocol": plan.on.protocol, "seeds": plan.seeds, "step": None, "chosen_by": "last",
+        "device": provenance.device(), "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
+        **dict.fromkeys(("attack", *records.ADVERSARY)),
+    }  # fmt: skip
+    gained = {(gain.cell, gain.setting): gain for gain in gains}
+    made = []
+    for cell, measured in found.items():
+        for number, setting in enumerate(plan.settings):
+            fields = common | {
+                "defence": "APR" if setting != batch_study.CONTROL else None, "users": measured.ndcg.shape[2],
+                "training": f"BPR {plan.epochs} epochs; {plan.adv_epochs} more, {setting}; {cell}",
+            }  # fmt: skip
+            by_seed = {
+                ("ndcg", k): measured.ndcg[number].mean(axis=1),
+                ("coverage", k): measured.coverage[number],
+                ("long_tail_share", k): measured.long_tail_share[number],
+                ("first_margin_shift", None): measured.first_shift[number],
+                ("last_margin_shift", None): measured.last_shift[number],
+                ("distinct_users", None): measured.distinct_users[number],
+            }
+            made += [_record(values, metric=name, k=k, **fields) for (name, k), values in by_seed.items()]
+            if (cell, setting) in gained:
+                mean, low, high = gained[cell, setting].interval
+                made.append(records.Record(**fields, metric="ndcg_gain", k=k, value=mean, interval=(low, high)))
+    return made
+
+
+def _dimension(plan: batch_study.Plan) -> int:
+    import jax
+
+    shapes = jax.eval_shape(plan.model.init, jax.random.key(0))
+    return shapes["tables"]["user"].shape[1]
+
+
+def _record(values: np.ndarray, **fields: Any) -> records.Record:
+    summary = statistics.summary(np.asarray(values, np.float64))
+    interval = None if summary.num == 1 else (summary.low, summary.high)
+    return records.Record(**fields, value=summary.mean, interval=interval)
+
+
+def page(gains: Sequence[batch_study.Gain]) -> str:
+    """The gains as a Markdown table, and what goes with them."""
+    lines = [
+        "| batches | setting | NDCG gain | p, Holm | margin shift, first epoch | long tail |",
+        "|---|---|---|--:|--:|--:|",
+    ]
+    for gain in gains:
+        mean, low, high = gain.interval
+        lines.append(
+            f"| {gain.cell} | {gain.setting} | {mean:+.4f} [{low:+.4f}, {high:+.4f}] | {gain.p:.3f} | "
+            f"{gain.shift:+.2f} | {gain.tail:+.3f} |"
+        )
+    found = ", ".join(f"{name} {value:+.2f}" for name, value in batch_study.predictors(gains).items())
+    return "\n".join([*lines, "", f"Spearman's correlation of the mean gain with: {found}.", ""])

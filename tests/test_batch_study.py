@@ -1,0 +1,89 @@
+"""The grid of batches, end to end on a planted world: what is trained, resumed, compared and shown."""
+
+import numpy as np
+import pytest
+
+from experiments import why_apr_papers_disagree as experiment
+from jaxrec import batch_records, batch_study, records, sampling, statistics
+from jaxrec.types import InputError, Interactions
+
+SETTING = batch_study.Setting(0.5, 0.1)
+CELLS = [batch_study.Cell("shuffled", 512), batch_study.Cell("user_blocked", 512)]
+
+
+def measured(gain):
+    """Two settings, six seeds, four users: the second setting is better by `gain` for every seed and user."""
+    base = np.random.default_rng(0).uniform(size=(1, 6, 4))
+    flat = lambda control, other: np.array([[control] * 6, [other] * 6])
+    return batch_study.Measured(
+        np.concatenate([base, base + gain]),
+        flat(0.1, 0.04),
+        flat(0.5, 0.5),
+        flat(0.0, -7 * gain),
+        flat(0, 0),
+        flat(9, 9),
+    )
+
+
+def test_gains_are_against_the_control_of_the_same_batches_and_corrected():
+    found = dict(zip(CELLS, (measured(0.2), measured(-0.1)), strict=True))
+    gains = batch_study.gains(found, (batch_study.CONTROL, SETTING))
+    assert [gain.cell for gain in gains] == CELLS
+    for gain, expected in zip(gains, (0.2, -0.1), strict=True):
+        np.testing.assert_allclose(gain.interval, [expected] * 3, atol=1e-12)
+        assert gain.p == pytest.approx(2 * 2 / 2**6)  # the least that six seeds reach, times two tests
+        assert gain.tail == pytest.approx(-0.06)
+        assert gain.shift == pytest.approx(-7 * expected)
+    by = batch_study.predictors(gains)
+    assert np.isnan(by["epsilon"])  # it does not vary
+    assert by["margin shift"] == pytest.approx(1)
+    assert "| user-blocked, batch 512 | epsilon 0.5, weight 0.1 | -0.1000" in batch_records.page(gains)
+
+
+def test_one_seed_has_an_interval_over_users():
+    one = batch_study.Measured(*(part[:, :1] for part in measured(0.2)))
+    noisy = one._replace(ndcg=one.ndcg + np.array([[[0.0] * 4], [[0.01, -0.01, 0.02, -0.02]]]))
+    (gain,) = batch_study.gains({CELLS[0]: noisy}, (batch_study.CONTROL, SETTING))
+    expected = statistics.summary(noisy.ndcg[1, 0] - noisy.ndcg[0, 0])
+    assert gain.interval == (expected.mean, expected.low, expected.high)
+
+
+def test_the_experiment_runs_and_goes_on_without_training_twice(data_dir, tmp_path, monkeypatch):
+    config = experiment.Config(
+        smoke=True, dimension=4, data_dir=data_dir / "ml-1m-leave-one-out", run_dir=tmp_path / "run"
+    )
+    monkeypatch.setattr(experiment, "SMOKE", experiment.SMOKE | {"users": 60, "epsilons": (1.0,)})
+    experiment.main(config)
+    found = records.read_records(tmp_path / "run" / "results.json")
+    assert {r.metric for r in found if r.defence is None} == {
+        "ndcg", "coverage", "long_tail_share", "first_margin_shift", "last_margin_shift", "distinct_users",
+    }  # fmt: skip
+    control, robust = ([r.value for r in found if (r.metric, r.defence) == ("ndcg", d)] for d in (None, "APR"))
+    gains = [r.value for r in found if r.metric == "ndcg_gain"]
+    np.testing.assert_allclose(gains, np.subtract(robust, control), atol=1e-9)
+    shifts = {d: [r.value for r in found if (r.metric, r.defence) == ("first_margin_shift", d)] for d in (None, "APR")}
+    assert shifts[None] == [0, 0]
+    assert 0 not in shifts["APR"]
+    assert (tmp_path / "run" / "gains.png").read_bytes().startswith(b"\x89PNG")
+
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    monkeypatch.setattr(batch_study, "_fitted", lambda *_: pytest.fail("it trained again"))
+    experiment.main(config)
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
+
+
+def test_unknown_batchings_are_refused(tmp_path):
+    with pytest.raises(InputError, match="got by_moon"):
+        experiment.main(experiment.Config(batchings=("by_moon",), run_dir=tmp_path))
+
+
+def test_item_blocked_batches_have_few_items_and_every_row_once():
+    users, items = (part.astype(np.int32) for part in np.divmod(np.arange(600), 30))
+    data = Interactions(users, items, 20, 30)
+    order = sampling.item_blocked(data, seed=0, epoch=0, buffer_size=20)
+    assert sorted(order) == list(range(600))
+    distinct = lambda order: np.mean([len({*items[order[i : i + 20]]}) for i in range(0, 600, 20)])
+    assert distinct(order) < 6 < 12 < distinct(sampling.shuffled(data, seed=0, epoch=0))
+    assert list(order) != list(sampling.item_blocked(data, seed=0, epoch=1, buffer_size=20))
+    with pytest.raises(ValueError, match="buffer_size=0"):
+        sampling.item_blocked(data, seed=0, epoch=0, buffer_size=0)
