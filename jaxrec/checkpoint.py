@@ -254,10 +254,10 @@ class _BestByEach(preservation_policy.PreservationPolicy):
 
     def should_preserve(self, checkpoints, *, context):
         del context
+        measured = {each.step: {**(each.metrics or {})} for each in checkpoints}
         kept = set()
-        for name in {name for each in checkpoints for name in each.metrics or {}} - {"step"}:
-            scored = [(each.metrics[name], -each.step) for each in checkpoints if name in (each.metrics or {})]
-            kept.add(-max(scored)[1])
+        for name in {name for scores in measured.values() for name in scores} - {"step"}:
+            kept.add(-max((scores[name], -step) for step, scores in measured.items() if name in scores)[1])
         return [each.step in kept for each in checkpoints]
 
 

@@ -77,15 +77,16 @@ def switch(*, objectives: Sequence[Objective], boundaries: Sequence[int]) -> Obj
         shapes = {}
         for part in parts:
             shapes |= jax.eval_shape(part, params)[1]
-        branches = [lambda params, part=part: _complete(*part(params), shapes) for part in parts]
+        branches = [lambda params, part=part: _completed(part(params), shapes) for part in parts]
         place = jnp.sum(batch["step"][0] >= jnp.asarray(np.array(boundaries, np.int32)))
         return jax.lax.switch(place, branches, params)
 
     return switched
 
 
-def _complete(loss: Array, metrics: Metrics, shapes: Mapping[str, Any]) -> tuple[Array, Metrics]:
-    """The loss, and the metrics with all names of `shapes`; see `switch`."""
+def _completed(result: tuple[Array, Metrics], shapes: Mapping[str, Any]) -> tuple[Array, Metrics]:
+    """Loss and metrics, with all the names of `shapes`; see `switch`."""
+    loss, metrics = result
 
     def fill(name, like):
         value = metrics.get(name, metrics.get(name.removeprefix("adv_"), jnp.zeros(like.shape)))
