@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec import min_max
 from jaxrec.types import Array, Metrics, Objective
 
 Schedule = Callable[[Any], Any]  # steps taken before -> the value, as in optax
@@ -60,9 +61,10 @@ def switch(*, objectives: Sequence[Objective], boundaries: Sequence[int]) -> Obj
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)` on batches with `step`: those of the one objective whose
-        turn it is; the others are not computed (but are where the step is vmapped, as in `sweep.at_once`). Metrics that
-        only the others have are those of a perturbation of nothing: `adv_loss` is `loss`, `adv_margin` is `margin`,
-        and what has no such counterpart, such as a divergence, is 0.
+        turn it is, to be differentiated by tables and weights alone. The others are not computed (but are where the
+        step is vmapped, as in `sweep.at_once`). Metrics that only the others have are those of a perturbation of
+        nothing: `adv_loss` is `loss`, `adv_margin` is `margin`, and what has no such counterpart, such as a
+        divergence, is 0.
 
     Raises:
         ValueError: If there is not one boundary between each two objectives, or they do not ascend from at least 1.
@@ -77,9 +79,16 @@ def switch(*, objectives: Sequence[Objective], boundaries: Sequence[int]) -> Obj
         shapes = {}
         for part in parts:
             shapes |= jax.eval_shape(part, params)[1]
-        branches = [lambda params, part=part: _completed(part(params), shapes) for part in parts]
+        trained = min_max.trained(params)
+
+        def branch(part):
+            at = lambda trained: _completed(part({**params, **trained}), shapes)
+            return jax.value_and_grad(at, has_aux=True)
+
+        # Differentiated from outside, each branch would fill what the others keep for their gradients with zeros.
         place = jnp.sum(batch["step"][0] >= jnp.asarray(np.array(boundaries, np.int32)))
-        return jax.lax.switch(place, branches, params)
+        (loss, metrics), grad = jax.lax.switch(place, [branch(part) for part in parts], jax.lax.stop_gradient(trained))
+        return min_max.with_gradient(loss, grad, trained), metrics
 
     return switched
 
