@@ -39,7 +39,7 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Restored(NamedTuple):
-    """A good step: the state on today's devices, and the JSON that was saved with it."""
+    """A good step: the state on today's devices, the JSON that was saved with it, and the score it was chosen by."""
 
     state: PyTree
     meta: Any
@@ -57,7 +57,8 @@ def digest(tree: PyTree) -> str:
 
 
 class Checkpoints:
-    """The steps of one model in one directory: the latest 2 and the best 1 are kept (the earliest of equal scores).
+    """The steps of one model in one directory: the latest 2 and the best 1 are kept (the earliest of equal scores),
+    and the best 1 by each other score.
 
     A context manager; leaving it waits for the save in progress. Meant for one process at a time: the run directory's
     lock sees to that.
@@ -91,7 +92,14 @@ class Checkpoints:
             self._writer.shutdown()
             self._manager.close()
 
-    def save(self, step: int, state: PyTree, meta: Any, score: float | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        meta: Any,
+        score: float | None = None,
+        other_scores: Mapping[str, float] = {},
+    ) -> None:
         """Saves a step in the background; the buffers of `state` may be donated at once.
 
         A step that is there already is left alone when nothing about it changed, and replaced otherwise.
@@ -101,13 +109,14 @@ class Checkpoints:
             state: Tree of arrays, none of them empty; from pmap, one replica.
             meta: JSON: data position, log positions, best metric so far, ...
             score: What the best step has most of; None where it was not measured.
+            other_scores: {name: what the best step by that name has most of}, such as a score under attack.
 
         Raises:
             ValueError: If the step is older than the newest, a leaf is no array or is empty, or a number is not finite.
             InputError: If this save, or the one before it in the background, could not be written.
         """
         leaves = _host_leaves(state)
-        header = _header(step, leaves, _keys(state), meta, score)
+        header = _header(step, leaves, _keys(state), meta, score, other_scores)
         self.wait()
         newest = max(self._manager.all_steps(), default=step)
         if step < newest:
@@ -129,11 +138,17 @@ class Checkpoints:
         self.wait()
         return self._first_good(sorted(_steps(self.directory), reverse=True), template)
 
-    def restore_best(self, template: PyTree) -> Restored | None:
-        """As `restore`, the good step with the highest score, the earliest of equals; None when none was scored."""
+    def restore_best(self, template: PyTree, *, name: str | None = None) -> Restored | None:
+        """As `restore`, the good step with the highest score, the earliest of equals; None when none was scored.
+
+        Args:
+            template: As in `restore`.
+            name: Of one of the `other_scores` that choose; None for `score`.
+        """
         self.wait()
-        scores = {step: header["score"] for step, header in self._headers().items() if header["score"] is not None}
-        return self._first_good(sorted(scores, key=lambda step: (-scores[step], step)), template)
+        found = {step: _scores(header).get(name) for step, header in self._headers().items()}
+        scores = {step: score for step, score in found.items() if score is not None}
+        return self._first_good(sorted(scores, key=lambda step: (-scores[step], step)), template, name)
 
     def wait(self) -> None:
         """Returns when the last save is on the disk; raises an InputError if it could not be written."""
@@ -149,7 +164,9 @@ class Checkpoints:
             if _is_like(path, header):
                 return
             self._manager.delete(step)
-        metrics = None if header["score"] is None else {"score": header["score"], "step": step}
+        named = {"score": header["score"], **header.get("other_scores", {})}
+        measured = {name: score for name, score in named.items() if score is not None}
+        metrics = {**measured, "step": step} if measured else None
         saved = self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(leaves)), metrics=metrics)
         if not saved:
             raise RuntimeError("Orbax did not take the step")  # it says so by returning False
@@ -165,8 +182,8 @@ class Checkpoints:
                 self._set_aside(step, error)
         return headers
 
-    def _first_good(self, steps: Iterable[int], template: PyTree) -> Restored | None:
-        """The first of `steps` that verifies; those before it are set aside."""
+    def _first_good(self, steps: Iterable[int], template: PyTree, name: str | None = None) -> Restored | None:
+        """The first of `steps` that verifies, with its score by `name`; those before it are set aside."""
         found = None
         for step in steps:
             try:
@@ -179,7 +196,8 @@ class Checkpoints:
             return None
         header, leaves = found
         _check_template(template, header, self.directory / str(header["step"]))
-        return Restored(_place(template, leaves, header["keys"]), header["meta"], header["step"], header["score"])
+        score = _scores(header).get(name)
+        return Restored(_place(template, leaves, header["keys"]), header["meta"], header["step"], score)
 
     def _set_aside(self, step: int, error: _BadStep) -> None:
         """Renames a bad step, so that it is neither read nor in the way of the one that replaces it."""
@@ -224,12 +242,28 @@ def newest(directory: str | pathlib.Path) -> Any:
 
 
 def _manager(directory: pathlib.Path) -> ocp.CheckpointManager:
-    """Keeps the latest 2 and the best 1; `max_to_keep` with `best_fn`, which looks right, deletes the newest."""
-    best: Any = lambda metrics: (metrics["score"], -metrics["step"])  # the earliest of equal scores
-    keep_best = preservation_policy.BestN(get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False)
-    keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(n=2), keep_best])
+    """Keeps the latest 2 and the best; `max_to_keep` with `best_fn`, which looks right, deletes the newest."""
+    keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(n=2), _BestByEach()])
+    best: Any = lambda metrics: metrics.get("score", -math.inf)  # without it Orbax keeps no metrics
     options = ocp.CheckpointManagerOptions(best_fn=best, preservation_policy=keep, enable_async_checkpointing=False)
     return ocp.CheckpointManager(directory, options=options)
+
+
+class _BestByEach(preservation_policy.PreservationPolicy):
+    """Preserves the best step by each score that any of them has, the earliest of equal ones."""
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        measured = {each.step: {**(each.metrics or {})} for each in checkpoints}
+        kept = set()
+        for name in {name for scores in measured.values() for name in scores} - {"step"}:
+            kept.add(-max((scores[name], -step) for step, scores in measured.items() if name in scores)[1])
+        return [each.step in kept for each in checkpoints]
+
+
+def _scores(header: Mapping[str, Any]) -> dict[str | None, float | None]:
+    """{None: the score, name: each other one}."""
+    return {None: header["score"], **header.get("other_scores", {})}
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
@@ -293,13 +327,20 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _header(
-    step: int, leaves: Mapping[str, np.ndarray], keys: Mapping[str, str], meta: Any, score: float | None
+    step: int,
+    leaves: Mapping[str, np.ndarray],
+    keys: Mapping[str, str],
+    meta: Any,
+    score: float | None,
+    other_scores: Mapping[str, float],
 ) -> dict[str, Any]:
     """What is known of a step beside its data and files."""
     if empty := [path for path, leaf in leaves.items() if leaf.size == 0]:  # Orbax saves none
         raise ValueError(f"Expected arrays with elements, got empty ones at {', '.join(empty)}.")
     if score is not None and not math.isfinite(score):
         raise ValueError(f"Expected a finite score, got score={score}.")
+    if wrong := [name for name, x in other_scores.items() if name in ("score", "step") or not math.isfinite(x)]:
+        raise ValueError(f"Expected other_scores that are finite, none named score or step, got {wrong}.")
     return {
         "step": int(step),
         "score": None if score is None else float(score),
@@ -307,6 +348,8 @@ def _header(
         "leaves": {path: _kind(leaf) for path, leaf in leaves.items()},
         "keys": keys,
         "sha256": _digest(leaves),
+        # Left out where there are none, as in steps that were saved before there were any.
+        **({"other_scores": {name: float(x) for name, x in other_scores.items()}} if other_scores else {}),
     }
 
 

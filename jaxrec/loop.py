@@ -9,7 +9,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +51,7 @@ def fit(
     given: PyTree | None = None,
     validate: Callable[[Params], dict[str, float]] | None = None,
     score: str = "",
+    other_scores: Sequence[str] = (),
     validate_every: int = 10,
     chunk_size: int = CHUNK_SIZE,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
@@ -72,6 +73,7 @@ def fit(
         given: The part of params that is not trained.
         validate: params -> {name: value}, asked every `validate_every` epochs and after the last.
         score: Which of these values chooses the best checkpoint (larger is better).
+        other_scores: Values by each of which one more best checkpoint is kept, such as one under attack.
         chunk_size: Examples sent to the device at once. It decides how often there is a line in the log and when a
             signal is seen, never the tables; a run may go on with another.
         report: Called with each log line and its timing, for a progress display.
@@ -119,7 +121,8 @@ def fit(
             if due or stop:
                 host_state = host_state or _finite_state(trainer.get(state), checkpoints)
                 meta = {"epoch": step // num_batches, "log_end": log.position()}
-                checkpoints.save(step, host_state, meta, line.get(score))
+                others = {name: line[name] for name in other_scores if name in line}
+                checkpoints.save(step, host_state, meta, line.get(score), others)
             if stop:
                 break
     if caught:

@@ -54,7 +54,7 @@ def start(
     _, through_surface = jax.vjp(lambda of_model: surface.get({**params, **of_model}), of_model)
     grad = jax.tree.map(jnp.add, grad, through_surface(grad_x)[0])
     oracle = oracles.white_box(losses, reduce=reduce, known=(x, grad_x))
-    return Start(_with_gradient(loss, grad, trained(params)), metrics, x, oracle)
+    return Start(with_gradient(loss, grad, trained(params)), metrics, x, oracle)
 
 
 def trained(params: Params) -> PyTree:
@@ -75,19 +75,19 @@ def adversarial(loss: Array, metrics: Metrics) -> Metrics:
 
 
 @jax.custom_vjp
-def _with_gradient(value: Array, grad: PyTree, x: PyTree) -> Array:
+def with_gradient(value: Array, grad: PyTree, x: PyTree) -> Array:
     """`value`, whose gradient in x is known to be `grad`."""
     del grad, x
     return value
 
 
-def _with_gradient_forward(value, grad, x):
+def _forward(value, grad, x):
     del x
     return value, grad
 
 
-def _with_gradient_backward(grad, cotangent):
+def _backward(grad, cotangent):
     return None, None, jax.tree.map(lambda g: cotangent * g, grad)
 
 
-_with_gradient.defvjp(_with_gradient_forward, _with_gradient_backward)
+with_gradient.defvjp(_forward, _backward)

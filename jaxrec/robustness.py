@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import adversaries, evaluate, norms, surfaces
+from jaxrec import adversaries, evaluate, metrics, norms, surfaces
 from jaxrec.types import Array, Attack, Key, Model, Params, PyTree, Scalar, Split, Surface
 
 Unit = Literal["absolute", "relative"]
@@ -146,6 +146,41 @@ def measure(
                     mean_norms=_by_name(info["mean_norms"]),
                 )
     return found
+
+
+def validation(
+    model: Model,
+    split: Split,
+    attack: MakeAttack,
+    *,
+    epsilon: float,
+    surface: Surface,
+    key: Key,
+    k: int = 10,
+    adversary: adversaries.Adversary = TRAINING_LOSS,
+) -> Callable[[Params], dict[str, float]]:
+    """Builds what `loop.fit` may ask: NDCG@k of the validation items, clean and under one attack.
+
+    Args:
+        attack: epsilon -> attack, such as `lambda epsilon: fgsm.attack(epsilon=epsilon)`.
+        epsilon: In relative units, so that models whose norms differ are asked the same.
+        key: Of the attack and of the adversary's negatives; the same at every call, so that the scores of two epochs
+            differ by the model alone.
+        k: Cutoff, at most the number of items.
+
+    Returns:
+        params -> {"valid_ndcg", "valid_robust_ndcg"}.
+    """
+    known_key, attack_key = jax.random.split(key)
+    plan, known = evaluate.prepare([split.train], split.valid), adversaries.prepare(split.train, known_key)
+    perturb, k = _compiled(model, surface, attack, adversary), min(k, split.train.num_items)
+
+    def validate(params):
+        attacked, _ = perturb(attack_key, *in_unit(model, surface, "relative", params), known, jnp.float32(epsilon))
+        ndcg = lambda at: float(metrics.ndcg(evaluate.evaluate(model, at, plan).ranks, k, split.train.num_items).mean())
+        return {"valid_ndcg": ndcg(params), "valid_robust_ndcg": ndcg(attacked)}
+
+    return validate
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -121,6 +121,37 @@ def test_latest_two_and_best_one_are_kept(tmp_path):
     assert (best.step, best.score) == (2, 0.9)  # the earliest of the equal ones
 
 
+def test_the_best_one_by_each_other_score_is_kept_beside_that_by_the_score(tmp_path):
+    """Clean and robust selection take other steps; the earliest of equal ones; a step may lack either score."""
+    scores = {1: (0.9, 0.1), 2: (0.8, 0.5), 3: (0.9, 0.3), 4: (0.7, 0.5), 5: (None, 0.2), 6: (0.1, None), 7: (0.1, 0.0)}
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        for step, (score, robust) in scores.items():
+            checkpoints.save(step, make_state(step), None, score, {} if robust is None else {"robust": robust})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "6", "7"]
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:  # opened anew
+        clean, robust = (checkpoints.restore_best(make_state(), name=name) for name in (None, "robust"))
+        assert checkpoints.restore_best(make_state(), name="another") is None
+    assert clean is not None
+    assert robust is not None
+    assert (clean.step, clean.score, robust.step, robust.score) == (1, 0.9, 2, 0.5)
+    assert checkpoint.digest(robust.state) == checkpoint.digest(make_state(2))
+
+
+def test_steps_saved_before_there_were_other_scores_are_read_and_kept(tmp_path):
+    save_steps(tmp_path, {1: 0.9, 2: 0.2})
+    assert "other_scores" not in json.loads((tmp_path / "1" / "header.json").read_text())  # as it was then
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        for step in (3, 4, 5):
+            checkpoints.save(step, make_state(step), None, 0.1, {"robust": 1 / step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("others", [{"robust": float("nan")}, {"score": 1.0}, {"step": 1.0}])
+def test_other_scores_that_say_nothing_are_refused(tmp_path, others):
+    with checkpoint.Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="Expected other_scores"):
+        checkpoints.save(1, make_state(1), None, None, others)
+
+
 def test_steps_without_a_score_are_not_kept_for_ever_and_none_is_best(tmp_path):
     save_steps(tmp_path, dict.fromkeys(range(4)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]

@@ -116,6 +116,19 @@ def test_validation_and_checkpoints_come_when_due(undisturbed):
     assert all(json.loads(line)["examples_per_second"] > 0 for line in timings)
 
 
+def test_a_robust_score_chooses_another_checkpoint_than_the_clean_one(trainer, tmp_path):
+    """Scripted validation: the clean score is best after 2 epochs, the robust one after 4, of 8."""
+    script = iter([(0.9, 0.1), (0.8, 0.4), (0.7, 0.3), (0.6, 0.2)])
+    validate = lambda params: dict(zip(("clean", "robust"), next(script), strict=True))
+    changes = {"validate": validate, "score": "clean", "other_scores": ("robust",), "num_epochs": 8}
+    killed_run.fit(tmp_path, trainer, killed_run.make_state(), **changes)
+    with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        clean, robust = (checkpoints.restore_best(killed_run.make_state(), name=name) for name in (None, "robust"))
+    assert clean is not None
+    assert robust is not None
+    assert (clean.meta["epoch"], clean.score, robust.meta["epoch"], robust.score) == (2, 0.9, 4, 0.4)
+
+
 class Crash(Exception):
     """What stands for a process that dies."""
 

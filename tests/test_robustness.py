@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import adversaries, evaluate, oracles, robustness, surfaces, targeted
+from jaxrec import adversaries, evaluate, metrics, oracles, robustness, surfaces, targeted
 from jaxrec.attacks import fgsm, pgd, random_noise
 from jaxrec.models import mf
 from jaxrec.types import Interactions, Split
@@ -166,3 +166,21 @@ def test_a_misspelt_unit_is_refused_before_anything_is_measured(unit):
             MODEL, trained(), protocol(), ATTACKS, {"absolute": (0.1,), unit: (0.1,)},
             surface=SURFACE, key=KEY, report=lambda measurement: pytest.fail("measured"),
         )  # fmt: skip
+
+
+def test_validation_is_the_clean_ndcg_and_that_under_the_attack_the_same_at_every_call():
+    ask = lambda epsilon: robustness.validation(
+        MODEL, split(), ATTACKS["fgsm"], epsilon=epsilon, surface=SURFACE, key=KEY, k=3
+    )
+    found = ask(0.3)(trained())
+    known_key, attack_key = jax.random.split(KEY)
+    held = robustness.protocol(split(), known_key, list_length=3, valid=True)
+    clean, attacked = robustness.measure(
+        MODEL, trained(), held, {"fgsm": ATTACKS["fgsm"]}, {"relative": [0.3]}, surface=SURFACE, key=attack_key
+    )
+    expected = [float(metrics.ndcg(it.ranks.ranks, 3, NUM_ITEMS).mean()) for it in (clean, attacked)]
+    assert list(found.values()) == expected
+    assert found["valid_robust_ndcg"] < found["valid_ndcg"]
+    assert ask(0.3)(trained()) == found
+    nothing = ask(0.0)(trained())
+    assert nothing["valid_robust_ndcg"] == nothing["valid_ndcg"] == found["valid_ndcg"]
