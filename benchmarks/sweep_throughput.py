@@ -10,6 +10,7 @@ Run: python -m benchmarks.sweep_throughput --models 2 8 --json sweep.json
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -44,13 +45,11 @@ def main(config: Config) -> None:
     runtime.prepare()
 
     from benchmarks import interactions, timing
-    from jaxrec import sweep
 
     work = interactions.load(
         config.data_dir, num_users=config.users, num_items=config.items, num_pairs=config.pairs, seed=config.seed
     )
-    each = sweep.bytes_of(sweep.stack([recipe_of(config, work).state(0)]))["a model"]
-    about = timing.machine(work.describe()) | {"memory": f"{each / 1e6:.1f} MB a model, {int(16e9 / each)} in 16 GB"}
+    about = timing.machine(work.describe()) | {"memory": memory_of(recipe_of(config, work))}
 
     def table(num_models: int) -> dict:
         contestants = contestants_of(config, work, num_models)
@@ -95,6 +94,29 @@ def recipe_of(config: Config, work: interactions.Work) -> Recipe:
     order, num = sampling.shuffled(pairs, seed=config.seed, epoch=0), -(-len(pairs) // config.batch_size)
     batches = sampling.batches(pairs, order, batch_size=config.batch_size, first=0, num=num)
     return Recipe(step, state, sampling.seen(work.train), batches)
+
+
+def memory_of(recipe: Recipe, num_models: int = 4) -> str:
+    """What one model more takes, by XLA's account of the program for `num_models` and for twice as many."""
+    import jax
+    import numpy as np
+
+    from jaxrec import sweep
+
+    def total(num: int, each: sweep.Each) -> float:
+        models = sweep.stack([recipe.state(0)] * num, hyper=[{"epsilon": 0.5}] * num)
+        run = sweep.parallel(recipe.step, num_models=num, each=each).run
+        batches = {name: column[None] for name, column in recipe.batches.items()}
+        leaves, structure = jax.tree.flatten(models)
+        whole = lambda leaves, running: run(structure.unflatten(leaves), {}, recipe.seen, batches, running)
+        used = jax.jit(whole, donate_argnums=0).lower(leaves, np.ones(num, bool)).compile().memory_analysis()
+        return used.argument_size_in_bytes + used.temp_size_in_bytes if used else math.nan
+
+    words = []
+    for setting, each in (("in turn", sweep.in_turn), ("at once", sweep.at_once)):
+        more = (total(2 * num_models, each) - total(num_models, each)) / num_models
+        words.append(f"{more / 1e6:.1f} MB a model {setting}, {16e9 / more:.0f} in 16 GB")
+    return "; ".join(words)
 
 
 def contestants_of(config: Config, work: interactions.Work, num_models: int) -> list[timing.Contestant]:

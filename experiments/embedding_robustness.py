@@ -6,11 +6,11 @@ ranking of the test item, and the share of the clean list that is still in the p
 A budget relative to norms is what models can be compared at; still it is model-space access, stronger than any user's,
 and what an equal share of a row means differs between a factor and an item-item weight.
 
-Expected: at epsilon .2 the share of the clean top ten that is left: popularity .96, item-kNN .74, PureSVD .56, EASE
-          .52, iALS .32, DeepFM .26, LightGCN .20, MLP .06, logistic MF .05, BPR .04, NeuMF .03, Mult-DAE and GMF .02,
-          FM and Mult-VAE .01; under noise FM .54, GMF .55, the others .69 to .97 (one seed, commits a191f4a and
-          f108733; docs/models.md).
-Cost:     15 minutes of one CPU core for sixteen models.
+Expected: at epsilon .2 the share of the clean top ten that is left: popularity .96, item-kNN .74, PureSVD .56, EASE and
+          DCN-v2 .52, iALS .32, DeepFM .26, two towers .22, LightGCN .20, MLP .06, logistic MF .05, BPR .04, NeuMF .03,
+          Mult-DAE and GMF .02, FM and Mult-VAE .01; under noise FM .54, GMF .55, the others .69 to .97 (one seed,
+          commits a191f4a and f108733; docs/models.md).
+Cost:     15 minutes of one CPU core for sixteen models, 20 more for the four that know features.
 Run:      python -m experiments.embedding_robustness --run RUN_DIR     (of ml1m_full_table, ml1m_sequential_table, ...)
 """
 

@@ -72,4 +72,7 @@ def page(gains: Sequence[batch_study.Gain]) -> str:
             f"{gain.shift:+.2f} | {gain.tail:+.3f} |"
         )
     found = ", ".join(f"{name} {value:+.2f}" for name, value in batch_study.predictors(gains).items())
-    return "\n".join([*lines, "", f"Spearman's correlation of the mean gain with: {found}.", ""])
+    lines += ["", f"Spearman's correlation of the mean gain with: {found}."]
+    if gains[0].smallest_p > 0.05:
+        lines.append(f"So few seeds can reach no p below {gains[0].smallest_p:.2g}: the test cannot tell.")
+    return "\n".join([*lines, ""])

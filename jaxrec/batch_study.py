@@ -5,10 +5,11 @@ and its control, BPR continued on the same batches with the same negatives (`CON
 epoch of each, so that nothing is chosen; per-user values are kept for the tests.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,11 +61,14 @@ class Cell(NamedTuple):
         return f"{self.batching.replace('_', '-')}, batch {self.batch_size}"
 
 
+BEGINNING = Cell("shuffled", 512)  # of the BPR that all go on from
+
+
 class Plan(NamedTuple):
     """What all trainings share.
 
     Attributes:
-        epochs: Of BPR, on shuffled batches of 512, before.
+        epochs: Of BPR before, on the batches of `BEGINNING`.
         adv_epochs: Of each setting, from BPR's last weights, the optimiser anew.
     """
 
@@ -94,51 +98,70 @@ def run(directory: pathlib.Path, plan: Plan, cells: Sequence[Cell]) -> dict[Cell
     """Trains and measures every cell; what is done is not done again, and a stopped sweep goes on."""
     for folder in ("checkpoints", "logs", "measured"):
         (directory / folder).mkdir(exist_ok=True)
-    found, begun = {}, functools.cache(lambda: _fitted(directory, plan, "BPR", Cell("shuffled", 512), (CONTROL,), None))
+    found, begun = {}, functools.cache(lambda: _begun(directory, plan))
     for cell in cells:
         path = directory / "measured" / f"{files.stem(str(cell))}.npz"
         if not path.exists():
-            fitted = _fitted(directory, plan, str(cell), cell, plan.settings, begun().states.trained)
-            _write(path, _measure(directory, plan, cell, fitted))
+            _write(path, _measure(directory, plan, cell, _gone_on(directory, plan, cell, begun())))
         with np.load(path, allow_pickle=False) as read:
             found[cell] = Measured(*(read[name] for name in Measured._fields))
     return found
 
 
-def _fitted(
-    directory: pathlib.Path, plan: Plan, name: str, cell: Cell, settings: Sequence[Setting], starts: PyTree | None
-) -> sweep.Models:
-    """Every setting for every seed, setting by setting; from the seeds' `starts` [S, ...], or the initial tables."""
+def _begun(directory: pathlib.Path, plan: Plan) -> PyTree:
+    """BPR's last tables for each seed, [S, ...]."""
+    clean = objectives.pairwise(model=plan.model)
+    make = lambda hyper: train.make_step(clean, plan.optimizer, reads=plan.model.reads)
+    keys = map(_keys, plan.seeds)
+    states = [train.init_state(plan.model.init(first), plan.optimizer, second) for first, second, _ in keys]
+    return _fit(directory, plan, "BPR", BEGINNING, make, plan.epochs, [CONTROL], states).trained
+
+
+def _gone_on(directory: pathlib.Path, plan: Plan, cell: Cell, begun: PyTree) -> train.TrainState:
+    """Every setting for every seed, setting by setting, [settings x S, ...]."""
+    clean, surface = objectives.pairwise(model=plan.model), surfaces.tables("user", "item")
 
     def make(hyper: sweep.Hyper) -> train.Step:
-        clean, surface = objectives.pairwise(model=plan.model), surfaces.tables("user", "item")
-        robust = apr.objective(
-            clean=clean,
-            attack=fgsm.attack(epsilon=hyper["epsilon"]),
-            surface=surface,
-            adv_weight=hyper["adv_weight"],
-        )
-        objective = clean if starts is None else robust
+        attack = fgsm.attack(epsilon=hyper["epsilon"])
+        objective = apr.objective(clean=clean, attack=attack, surface=surface, adv_weight=hyper["adv_weight"])
         return train.make_step(objective, plan.optimizer, reads=plan.model.reads)
 
-    def state(place: int, seed: int) -> train.TrainState:
-        init_key, *keys = jax.random.split(jax.random.key(seed), 3)
-        if starts is None:
-            return train.init_state(plan.model.init(init_key), plan.optimizer, keys[0])
-        return train.init_state(sweep.model(starts, place), plan.optimizer, keys[1])
+    states = [
+        train.init_state(sweep.model(begun, place), plan.optimizer, _keys(seed)[2])
+        for place, seed in enumerate(plan.seeds)
+    ]
+    return _fit(directory, plan, str(cell), cell, make, plan.adv_epochs, plan.settings, states)
 
+
+def _keys(seed: int) -> jax.Array:
+    """Of a seed's initial tables, of its BPR, and of what goes on from there: the same negatives in all settings."""
+    return jax.random.split(jax.random.key(seed), 3)
+
+
+def _fit(
+    directory: pathlib.Path,
+    plan: Plan,
+    name: str,
+    cell: Cell,
+    make: Callable[[sweep.Hyper], train.Step],
+    num_epochs: int,
+    settings: Sequence[Setting],
+    states: Sequence[train.TrainState],
+) -> train.TrainState:
+    """Every setting from every seed's state, setting by setting; each seed has an order of the data of its own."""
     pairs = [(setting, place) for setting in settings for place in range(len(plan.seeds))]
     models = sweep.stack(
-        [state(place, plan.seeds[place]) for _, place in pairs],
+        [states[place] for _, place in pairs],
         hyper=[setting._asdict() for setting, _ in pairs],
         orders=[place for _, place in pairs],
     )
-    num_epochs = plan.epochs if starts is None else plan.adv_epochs
-    logs = [files.Log(directory / "logs" / f"{files.stem(name)}{end}.jsonl") for end in ("", ".times")]
-    with (
-        checkpoint.Checkpoints(directory / "checkpoints" / files.stem(name)) as checkpoints,
-        display.progress(f"{name}, {len(pairs)} models", num_epochs) as report,
-    ):
+    with contextlib.ExitStack() as stack:
+        log, timings = (
+            stack.enter_context(contextlib.closing(files.Log(directory / "logs" / f"{files.stem(name)}{end}.jsonl")))
+            for end in ("", ".times")
+        )
+        checkpoints = stack.enter_context(checkpoint.Checkpoints(directory / "checkpoints" / files.stem(name)))
+        report = stack.enter_context(display.progress(f"{name}, {len(pairs)} models", num_epochs))
         fitted = sweep_loop.fit(
             sweep.parallel(make, num_models=len(pairs)),
             models,
@@ -149,28 +172,26 @@ def _fitted(
             sampler=sampling.SAMPLERS[cell.batching],
             order_seeds=plan.seeds,
             checkpoints=checkpoints,
-            log=logs[0],
-            timings=logs[1],
+            log=log,
+            timings=timings,
             report=report,
         )
-    for log in logs:
-        log.close()
     if not fitted.progress.running.all():
         stopped = [str(pairs[number][0]) for number in np.flatnonzero(~fitted.progress.running)]
         raise loop.NonFiniteLoss(
             f"The loss is not finite in {name}: {', '.join(stopped)}. Try a smaller learning rate."
         )
-    return fitted.models
+    return fitted.models.states
 
 
-def _measure(directory: pathlib.Path, plan: Plan, cell: Cell, models: sweep.Models) -> Measured:
+def _measure(directory: pathlib.Path, plan: Plan, cell: Cell, states: train.TrainState) -> Measured:
     """Of all models of a cell, on the test items."""
     train_pairs, tail = plan.on.split.train, splits.tail_items(plan.on.split.train)
     shape = len(plan.settings), len(plan.seeds)
     ndcg, shares, coverages = [], [], []
     with display.counting(f"rankings of {cell}", shape[0] * shape[1]) as report:
         for number in range(shape[0] * shape[1]):
-            params = {**sweep.model(models.states.trained, number), "given": {}}
+            params = {**sweep.model(states.trained, number), "given": {}}
             measured = bench.measure(plan.model, params, plan.on.test)
             k = measured.lists.shape[1]
             ndcg.append(metrics.ndcg(measured.ranks, k, plan.on.test.num_ranked))
@@ -211,6 +232,7 @@ class Gain(NamedTuple):
     Attributes:
         interval: Of the mean difference in NDCG, crossed bootstrap over seeds and users (one seed: t over users).
         p: Of sign flips over seeds, Holm's correction for all settings of all cells.
+        smallest_p: The smallest that so many seeds can reach after that correction: above .05, the test cannot tell.
         shift, tail: Mean margin shift of the first epoch; the long tail's share less the control's.
     """
 
@@ -218,6 +240,7 @@ class Gain(NamedTuple):
     setting: Setting
     interval: statistics.Interval
     p: float
+    smallest_p: float
     shift: float
     tail: float
 
@@ -235,9 +258,11 @@ def gains(found: Mapping[Cell, Measured], settings: Sequence[Setting], *, seed: 
             test = statistics.sign_flip_test(by_seed[number], by_seed[place])
             tail = float((measured.long_tail_share[number] - measured.long_tail_share[place]).mean())
             shift = float(measured.first_shift[number].mean())
-            made.append(Gain(cell, setting, _interval(difference, seed), test.p_value, shift, tail))
+            interval = _interval(difference, seed)
+            made.append(Gain(cell, setting, interval, test.p_value, test.smallest_p_value, shift, tail))
     adjusted = statistics.holm(np.array([gain.p for gain in made]))
-    return [gain._replace(p=float(p)) for gain, p in zip(made, adjusted, strict=True)]
+    least = min(1.0, len(made) * max(gain.smallest_p for gain in made))
+    return [gain._replace(p=float(p), smallest_p=least) for gain, p in zip(made, adjusted, strict=True)]
 
 
 def _interval(difference: np.ndarray, seed: int) -> statistics.Interval:

@@ -120,7 +120,7 @@ def curves(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     axes[0][0].legend(fontsize=8)
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout()
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int) -> None:
@@ -159,7 +159,7 @@ def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     figure.legend(*axes[0][0].get_legend_handles_labels(), fontsize=8, loc="lower left")
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout()
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def comparisons(compared: Sequence[Record]) -> None:
@@ -219,7 +219,7 @@ def shares(path: pathlib.Path, records: Sequence[Record], *, metric: str) -> Non
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(attacks), fontsize=8)
     figure.suptitle(f"{records[0].dataset}: {records[0].model} under attack", fontsize=10)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 class Point(NamedTuple):
@@ -275,7 +275,7 @@ def points(
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(groups) * 2, fontsize=8)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def learning_curves(
@@ -307,7 +307,7 @@ def learning_curves(
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def brittleness(path: pathlib.Path, records: Sequence[Record], *, attacks: Sequence[str]) -> None:
@@ -339,7 +339,7 @@ def brittleness(path: pathlib.Path, records: Sequence[Record], *, attacks: Seque
         axis.grid(alpha=0.3)
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def recommendations(title: str, found: Mapping[str, Any]) -> None:
@@ -370,7 +370,7 @@ def _print(table: rich.table.Table) -> None:
     (terminal if terminal.is_terminal else rich.console.Console(width=150)).print(table)
 
 
-def _save(path: pathlib.Path, figure: Any) -> None:
+def save_figure(path: pathlib.Path, figure: Any) -> None:
     """Writes a figure as a PNG, whole or not at all."""
     import matplotlib.pyplot as plt
 

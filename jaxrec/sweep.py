@@ -11,7 +11,7 @@ another, to the same bytes; `at_once`, for accelerators, trains them all in each
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,18 +64,8 @@ def stack(
     if any(each.keys() != hyper[0].keys() for each in hyper):
         raise ValueError(f"Expected the same names of all models, got {[sorted(each) for each in hyper]}.")
     values = {name: np.array([each[name] for each in hyper], np.float32) for name in hyper[0]}
-    return Models(_stacked(states), values, np.array(orders, np.int32))
-
-
-def _stacked(trees: Sequence[PyTree]) -> PyTree:
-    """One tree of arrays with a new first axis; typed keys stay typed."""
-
-    def stack(*leaves):
-        if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
-            return jnp.stack(leaves)
-        return np.stack([np.asarray(leaf) for leaf in leaves])
-
-    return jax.tree.map(stack, *trees)
+    stacked = train.map_data(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *states)
+    return Models(stacked, values, np.array(orders, np.int32))
 
 
 def model(tree: PyTree, number: int | Array) -> PyTree:
@@ -161,37 +151,31 @@ def parallel(
         copy = jax.jit(lambda models: jax.tree.map(jnp.copy, models))
         return Trainer(copy, jax.jit(run, donate_argnums=0), jax.device_get, 1)
 
-    spread = jax.pmap(run, in_axes=(0, None, None, None, 0), donate_argnums=0, devices=_local(num_devices))
+    spread = jax.pmap(
+        run, in_axes=(0, None, None, None, 0), donate_argnums=0, devices=jax.local_devices()[:num_devices]
+    )
     size = -(-num_models // num_devices)
     filled = np.minimum(np.arange(num_devices * size), num_models - 1)
 
-    def split(leaf):  # [S, ...] -> [devices, S / devices, ...]
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(split(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        return np.asarray(leaf)[filled].reshape(num_devices, size, *leaf.shape[1:])
+    def split(tree):  # [S, ...] -> [devices, S / devices, ...]
+        return train.map_data(lambda x: np.asarray(x)[filled].reshape(num_devices, size, *x.shape[1:]), tree)
 
-    def join(leaf):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(join(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        return np.asarray(leaf).reshape(-1, *leaf.shape[2:])[:num_models]
+    def join(tree):
+        return train.map_data(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:num_models], tree)
 
     def run_spread(models, given, seen, batches, running):
         going = np.asarray(running)[filled] & (np.arange(len(filled)) < num_models)
         models, metrics = spread(models, given, seen, batches, going.reshape(num_devices, size))
-        return models, jax.tree.map(join, metrics)
+        return models, join(metrics)
 
-    return Trainer(lambda models: jax.tree.map(split, models), run_spread, lambda m: jax.tree.map(join, m), num_devices)
-
-
-def _local(num_devices: int) -> list[Any]:
-    return jax.local_devices()[:num_devices]
+    return Trainer(split, run_spread, join, num_devices)
 
 
 def bytes_of(models: Models) -> dict[str, int]:
     """What S models take on a device: `{"a model": ..., "all": ...}`, tables, weights and the optimiser's state.
 
-    Beside them lie the batches, 9 bytes an example and order of a chunk, and what a step needs for itself: once where
-    models are trained in turn, S times at once.
+    In turn steps write where they read: beside this there is what the steps of one model need. At once each model needs
+    that, more than its state (`benchmarks.sweep_throughput` prints both). Batches take 9 bytes an example and order.
     """
     leaves = jax.tree.leaves((models.states.trained, models.states.opt_state))
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

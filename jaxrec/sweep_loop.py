@@ -22,7 +22,7 @@ class Progress(NamedTuple):
 
     Attributes:
         best: {"tables", "weights"}, [S, ...], as they were when validation liked them best.
-        best_score: float64 [S]; -inf before the first look.
+        best_score: float32 [S]; -inf before the first look.
         best_step: int32 [S].
         last_step: int32 [S], steps taken.
         looks: int32 [S], at the validation items since the best.
@@ -91,12 +91,7 @@ def fit(
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
     loop.check_validate_every(validate_every)
-    order = np.asarray(models.order)
-    if len(names) != len(order) or order.max() >= len(order_seeds):
-        raise ValueError(
-            f"Expected a name for each of {len(order)} models and a seed for each of {order.max() + 1} orders, "
-            f"got {len(names)} names and {len(order_seeds)} seeds."
-        )
+    order = _order(models, names, order_seeds)
     seen, data = sampling.seen(data), loop.trainable(data)
     given = {} if given is None else given
     num_batches = -(-len(data) // batch_size)
@@ -105,15 +100,7 @@ def fit(
     if step >= last_step or not progress.running.any():
         return Fitted(jax.device_get(models), progress)
     log.truncate(log_end)
-    order_of = functools.lru_cache(maxsize=len(order_seeds))(lambda seed, epoch: sampler(data, seed=seed, epoch=epoch))
-    per_chunk = chunk_size // (batch_size * len(order_seeds))
-
-    def batches_from(step):
-        epoch, first, num = loop.chunk_at(step, num_batches, per_chunk)
-        cut = lambda seed: sampling.batches(data, order_of(seed, epoch), batch_size=batch_size, first=first, num=num)
-        made = [cut(seed) for seed in order_seeds]
-        return {name: np.stack([each[name] for each in made]) for name in made[0]}
-
+    batches_from = _batches_from(data, sampler, order_seeds, batch_size, chunk_size)
     state, batches = trainer.put(models), batches_from(step)
     with loop.signals() as caught:
         while step < last_step and progress.running.any():
@@ -121,15 +108,16 @@ def fit(
             state, metrics = trainer.run(state, given, seen, batches, progress.running)
             step, used = step + batches["where"].shape[1], batches
             batches = batches_from(step) if step < last_step else {}  # on the host, while the device is at work
-            chunk = _Chunk(jax.device_get(metrics), used, order, step, time.perf_counter() - started)
+            place = {"epoch": (step - 1) // num_batches + 1, "step": step}
+            chunk = _Chunk(jax.device_get(metrics), used, order, place, time.perf_counter() - started)
             due = step % (validate_every * num_batches) == 0 or step == last_step
             host = trainer.get(state) if due else None
-            lines, progress = _logged(chunk, progress, num_batches)
+            lines, progress = _logged(chunk, progress)
             if host is not None:
                 lines, progress = _looked(lines, host, progress, given, validate, score, patience)
             for number, line in lines.items():
                 log.write({**names[number], **line})
-            timing = _timing(chunk, num_batches, len(lines))
+            timing = _timing(chunk, len(lines))
             timings.write(timing)
             report(_means(list(lines.values())) | timing)
             stop = bool(caught)  # a signal from here on is seen after the next chunk
@@ -142,6 +130,33 @@ def fit(
         checkpoints.wait()
         raise SystemExit(128 + caught[0])
     return Fitted(trainer.get(state), progress)
+
+
+def _order(models: sweep.Models, names: Sequence[Any], order_seeds: Sequence[int]) -> np.ndarray:
+    """Which order of the data is whose, [S]; a ValueError where names or seeds are not as many as they should be."""
+    order = np.asarray(models.order)
+    if len(names) != len(order) or order.max() >= len(order_seeds):
+        raise ValueError(
+            f"Expected a name for each of {len(order)} models and a seed for each of {order.max() + 1} orders, "
+            f"got {len(names)} names and {len(order_seeds)} seeds."
+        )
+    return order
+
+
+def _batches_from(
+    data: Interactions, sampler: loop.Sampler, order_seeds: Sequence[int], batch_size: int, chunk_size: int
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """step -> the batches [K, steps, B] of the chunk that begins there."""
+    num_batches, most = -(-len(data) // batch_size), chunk_size // (batch_size * len(order_seeds))
+    order_of = functools.lru_cache(maxsize=len(order_seeds))(lambda seed, epoch: sampler(data, seed=seed, epoch=epoch))
+
+    def batches_from(step):
+        epoch, first, num = loop.chunk_at(step, num_batches, most)
+        cut = lambda seed: sampling.batches(data, order_of(seed, epoch), batch_size=batch_size, first=first, num=num)
+        made = [cut(seed) for seed in order_seeds]
+        return {name: np.stack([each[name] for each in made]) for name in made[0]}
+
+    return batches_from
 
 
 def _resume(
@@ -169,31 +184,30 @@ def _resume(
 
 
 class _Chunk(NamedTuple):
-    """Steps that were trained at once; `step` is the number of those taken by their end."""
+    """Steps that were trained at once; `place` is the epoch they are of, and the number of steps taken by their end."""
 
     metrics: dict[str, np.ndarray]  # [S, steps]
     batches: dict[str, np.ndarray]  # [K, steps, B]
     order: np.ndarray  # [S]
-    step: int
+    place: dict[str, int]
     seconds: float
 
 
 Lines = dict[int, dict[str, Any]]  # of the models that run
 
 
-def _logged(chunk: _Chunk, progress: Progress, num_batches: int) -> tuple[Lines, Progress]:
+def _logged(chunk: _Chunk, progress: Progress) -> tuple[Lines, Progress]:
     """A line for each model that ran; one whose loss is not finite runs no more."""
     lines, running, last_step = {}, progress.running.copy(), progress.last_step.copy()
     for number in np.flatnonzero(progress.running).tolist():
         of_one = {name: values[number] for name, values in chunk.metrics.items()}
         batches = {name: column[chunk.order[number]] for name, column in chunk.batches.items()}
-        line = {"epoch": (chunk.step - 1) // num_batches + 1, "step": chunk.step}
-        last_step[number] = chunk.step
+        last_step[number] = chunk.place["step"]
         if all(np.isfinite(values).all() for values in of_one.values()):
-            lines[number] = line | loop.summarise(of_one, batches)
+            lines[number] = chunk.place | loop.summarise(of_one, batches)
         else:
             running[number] = False
-            lines[number] = line | {"stopped": NOT_FINITE}
+            lines[number] = chunk.place | {"stopped": NOT_FINITE}
     return lines, progress._replace(running=running, last_step=last_step)
 
 
@@ -234,11 +248,15 @@ def _looked(
     )
 
 
-def _timing(chunk: _Chunk, num_batches: int, num_models: int) -> dict[str, float]:
+def _timing(chunk: _Chunk, num_models: int) -> dict[str, float]:
     """Of all models that ran; an example counts once for each of them."""
     examples = float(chunk.batches["where"][0].sum()) * num_models
-    place = {"epoch": (chunk.step - 1) // num_batches + 1, "step": chunk.step}
-    return {**place, "models": num_models, "seconds": chunk.seconds, "examples_per_second": examples / chunk.seconds}
+    return {
+        **chunk.place,
+        "models": num_models,
+        "seconds": chunk.seconds,
+        "examples_per_second": examples / chunk.seconds,
+    }
 
 
 def _means(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:

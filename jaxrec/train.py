@@ -213,25 +213,26 @@ def parallel(
         return state, _first(metrics)
 
     def put(state):  # by way of the host: donating a replica must not delete the caller's buffer
-        def replicate(x):
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-                return jax.random.wrap_key_data(replicate(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-            return np.broadcast_to(np.asarray(x), (len(here), *x.shape))
-
-        return jax.tree.map(replicate, state)
+        return map_data(lambda x: np.broadcast_to(np.asarray(x), (len(here), *x.shape)), state)
 
     return Trainer(put=put, run=run, get=lambda state: jax.device_get(_first(state)), count=num_devices)
 
 
 def _first(tree: PyTree) -> PyTree:
     """The first replica that lies here of each array (indexing the whole would be a slow gather over devices)."""
+    return map_data(lambda x: x.addressable_shards[0].data[0], tree)
 
-    def read(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(read(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        return x.addressable_shards[0].data[0]
 
-    return jax.tree.map(read, tree)
+def map_data(fn: Callable[..., Array | np.ndarray], *trees: PyTree) -> PyTree:
+    """As `jax.tree.map`; a typed key goes in as its data, and comes out as a key."""
+
+    def apply(*leaves):
+        if not jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+            return fn(*leaves)
+        data = fn(*map(jax.random.key_data, leaves))
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaves[0]))
+
+    return jax.tree.map(apply, *trees)
 
 
 def scan(

@@ -124,13 +124,12 @@ def test_a_run_that_stops_and_goes_on_ends_with_the_same_bytes(trainer, undistur
 def test_a_run_that_is_done_does_nothing_more(trainer, undisturbed):
     directory, fitted = undisturbed
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    again = fit(*undisturbed[:1], trainer, report=lambda line: pytest.fail("it went on"))
+    again = fit(directory, trainer, report=lambda line: pytest.fail("it went on"))
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
     assert checkpoint.digest(again.models) == checkpoint.digest(fitted.models)
 
 
 def test_a_model_without_progress_stops_and_the_others_go_on(trainer, undisturbed, tmp_path):
-
     def validate(params):  # better at each look, but for the model whose scores never move
         moving = params["tables"]["user"].any()
         looks.append(moving)
