@@ -58,15 +58,21 @@ def counting(description: str, total: int) -> Iterator[Callable[[Any], None]]:
 
 
 def records_table(
-    records: Sequence[Record], look: Callable[[Sequence[Record]], results.Table] = results.first_look
+    records: Sequence[Record],
+    look: Callable[[Sequence[Record]], results.Table] = results.first_look,
+    *,
+    units: str = "users",
 ) -> None:
-    """Prints a look at records (the first, of rankings, by default) to stdout, under what all of them share."""
+    """Prints a look at records (the first, of rankings, by default) to stdout, under what all of them share.
+
+    Intervals of one seed are over `units`.
+    """
     head = records[0]
     words, numbers, rows = look(records)
     made = rich.table.Table(
         title=f"{head.model if len({r.model for r in records}) == 1 else head.experiment} on {head.dataset}",
         caption=f"{head.protocol}; seeds {' '.join(map(str, head.seeds))}; 95 % intervals over "
-        f"{'users' if len(head.seeds) == 1 else 'seeds'}; {head.device}; commit {head.commit}",
+        f"{units if len(head.seeds) == 1 else 'seeds'}; {head.device}; commit {head.commit}",
     )
     for name in words:
         made.add_column(name.replace("_", " "))

@@ -12,6 +12,7 @@ import pathlib
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -38,6 +39,14 @@ def fingerprint(data: types.Interactions | types.Split) -> dict[str, Any]:
         for column, values in columns.items():
             _hash_array(sha, f"{name}.{column}", values)
     return {"rows": rows, "users": users, "items": items, "sha256": sha.hexdigest()}
+
+
+def of_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The same of data that are named arrays, such as images and their labels: rows in all, and the SHA-256."""
+    sha = hashlib.sha256()
+    for name, values in arrays.items():
+        _hash_array(sha, name, values)
+    return {"rows": sum(map(len, arrays.values())), "sha256": sha.hexdigest()}
 
 
 def _hash_array(sha: Any, name: str, values: Any) -> None:
