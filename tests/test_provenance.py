@@ -54,6 +54,20 @@ def test_the_fingerprint_sees_every_column_its_type_and_its_shape():
     assert provenance.fingerprint(equal)["sha256"] == hashes[0]
 
 
+def test_the_fingerprint_of_arrays_sees_names_types_and_values():
+    images, labels = np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 2], np.uint8)
+    first = provenance.of_arrays({"images": images, "labels": labels})
+    assert first["rows"] == 6
+    others = [
+        {"images": images, "labels": labels[::-1]},
+        {"images": images, "labels": labels.astype(np.int8)},
+        {"images": images.reshape(3, 4), "labels": labels},
+        {"images": images, "classes": labels},
+    ]
+    assert len({first["sha256"], *(provenance.of_arrays(other)["sha256"] for other in others)}) == 5
+    assert provenance.of_arrays({"images": images.copy(), "labels": labels}) == first
+
+
 def git(tree: pathlib.Path, *args: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     return subprocess.run(["git", "-C", tree, *identity, *args], capture_output=True, text=True, check=True).stdout

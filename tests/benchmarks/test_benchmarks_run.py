@@ -14,6 +14,7 @@ from benchmarks import (
     evaluate_throughput,
     interactions,
     latency,
+    mnist_pgd_throughput,
     propagation_throughput,
     sequence_throughput,
     solve_throughput,
@@ -378,3 +379,52 @@ def test_the_benchmark_of_sweeps_trains_each_model_in_each_way(tmp_path):
     (table,) = tables_of(path)
     assert [row["setting"] for row in table["rows"]] == ["in turn", "at once", "after another"]
     assert {row["amount"] for row in table["rows"]} == {3 * 20}
+
+
+def test_the_benchmark_of_pgd_training_runs(tmp_path):
+    path = tmp_path / "mnist.json"
+    sizes = {"images": 10, "pixels": 6, "hidden": 3, "batch_size": 4, "num_steps": 2, "threads": (1,), "repeats": 1}
+    mnist_pgd_throughput.main(mnist_pgd_throughput.Config(**sizes, json=path))
+    (table,) = tables_of(path)
+    expected = {"jaxrec"} | installed("torch")
+    assert libraries_of(table) == expected | (
+        {"torch + foolbox"} if installed("torch", "foolbox") == {"torch", "foolbox"} else set()
+    )
+    assert {row["amount"] for row in table["rows"]} == {10}
+
+
+def test_torchs_pgd_training_is_jaxrecs():
+    """The attacked images, by hand and by foolbox, and the weights after a step of SGD."""
+    torch = pytest.importorskip("torch")
+    import jax
+    import optax
+
+    from benchmarks import torch_classifier
+    from jaxrec import classifier, norms, train
+    from jaxrec.attacks import pgd
+
+    rng, steps = np.random.default_rng(0), {"epsilon": 0.1, "step_size": 0.03, "num_steps": 5}
+    images, labels = rng.integers(256, size=(6, 8), dtype=np.uint8), np.arange(6) % 3
+    model = classifier.mlp(num_pixels=8, hidden=(4,), num_classes=3)
+    params = classifier.init(model, images, jax.random.key(0))
+    theirs = torch_classifier.mlp(8, 4, 3)
+    with torch.no_grad():
+        for layer, name in ((theirs[0], "Dense_0"), (theirs[2], "Dense_1")):
+            layer.weight.copy_(torch.tensor(np.array(params["weights"][name]["kernel"]).T))
+            layer.bias.copy_(torch.tensor(np.array(params["weights"][name]["bias"])))
+    x, classes = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+    attack = pgd.attack(norm=norms.LINF, **steps)
+    oracle = classifier.oracle(model, params["weights"], jnp.asarray(x.numpy()), jnp.asarray(labels))
+    delta, _ = jax.jit(lambda: attack(jax.random.key(0), oracle, jnp.asarray(x.numpy())))()
+    makers = [torch_classifier.by_hand] + ([torch_classifier.by_foolbox] if timing.installed("foolbox") else [])
+    for make in makers:
+        np.testing.assert_allclose(make(**steps)(theirs, x, classes).numpy() - x.numpy(), delta, atol=1e-5)
+    objective, optimizer = classifier.objective(classifier=model, attack=attack), optax.sgd(0.5)
+    state = train.init_state(params, optimizer, jax.random.key(0))
+    batch = {"users": jnp.arange(6), "pos": jnp.asarray(labels, jnp.int32), "where": jnp.ones(6, bool)}
+    step = jax.jit(train.make_step(objective, optimizer))
+    after, _ = step(state, params["given"], batch, jax.random.key(0))
+    torch_classifier.step(theirs, torch.optim.SGD(theirs.parameters(), lr=0.5), x, classes, makers[0](**steps))
+    for layer, name in ((theirs[0], "Dense_0"), (theirs[2], "Dense_1")):
+        kernel = after.trained["weights"][name]["kernel"]
+        np.testing.assert_allclose(layer.weight.detach().numpy().T, kernel, atol=1e-5)
