@@ -31,7 +31,7 @@ def draw(path: pathlib.Path, series: Mapping[str, Mapping[str, Share]], *, title
         axis.bar(x, values, width, color=colours[place % len(colours)], label=name)
         for at, (value, interval) in zip(x, shares.values(), strict=True):
             axis.plot((at, at), interval or (value, value), color="black", linewidth=1)
-            axis.text(at, max(value, *(interval or ())) + 0.01, f"{value:.3f}", ha="center", va="bottom", fontsize=7)
+            axis.text(at, max((value, *(interval or ()))) + 0.01, f"{value:.3f}", ha="center", va="bottom", fontsize=7)
     axis.set_xticks(range(len(conditions)), [name.replace(", ", ",\n") for name in conditions])
     axis.set_ylim(0, 1.08)
     axis.grid(axis="y", alpha=0.3)

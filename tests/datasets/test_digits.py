@@ -50,7 +50,7 @@ def test_scikit_learns_digits_need_no_file():
 
 
 def test_what_is_wrong_is_refused(tmp_path):
-    with pytest.raises(InputError, match="train-images-idx3-ubyte .*got .*nowhere"):
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte .*got .*nowhere"):
         digits.load(tmp_path / "nowhere")
     images_toy.write(tmp_path)
     images, labels = images_toy.draw(12, seed=1)
