@@ -27,6 +27,21 @@ class NonFiniteLoss(FloatingPointError):
     """The loss became infinite or not a number; the message names step and batch, and the checkpoint to go back to."""
 
 
+class _Looks(NamedTuple):
+    """The best score that validation has seen, and its looks since then."""
+
+    best: float | None = None
+    since: int = 0
+
+    def after(self, score: float | None) -> "_Looks":
+        if score is None:
+            return self
+        return _Looks(score) if self.best is None or score > self.best else _Looks(self.best, self.since + 1)
+
+    def are_enough(self, patience: int | None) -> bool:
+        return patience is not None and self.since >= patience
+
+
 class Fitted(NamedTuple):
     """What training left: the final state on the host, and the length of the log when it was done, in bytes."""
 
@@ -53,6 +68,7 @@ def fit(
     score: str = "",
     other_scores: Sequence[str] = (),
     validate_every: int = 10,
+    patience: int | None = None,
     chunk_size: int = CHUNK_SIZE,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Fitted:
@@ -73,25 +89,29 @@ def fit(
         given: The part of params that is not trained.
         validate: params -> {name: value}, asked every `validate_every` epochs and after the last.
         score: Which of these values chooses the best checkpoint (larger is better).
+        patience: Looks at the validation items without a better score after which training stops (early stopping); the
+            last log line then says so. None: never.
         other_scores: Values by each of which one more best checkpoint is kept, such as one under attack.
         chunk_size: Examples sent to the device at once. It decides how often there is a line in the log and when a
             signal is seen, never the tables; a run may go on with another.
         report: Called with each log line and its timing, for a progress display.
 
     Raises:
-        ValueError: If `validate_every < 1`.
+        ValueError: If `validate_every < 1`, or `patience < 1` or is there with nothing to look at.
         InputError: If there is nothing to train on, or the checkpoint is of epochs of another length.
         NonFiniteLoss: At the first step whose loss is not finite, or when what it left in the tables is not; nothing
             of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
     check_validate_every(validate_every)
+    if patience is not None and (patience < 1 or validate is None or not score):
+        raise ValueError(f"Expected patience >= 1 with validate and score, got patience={patience}, score={score!r}.")
     seen, data = sampling.seen(data), trainable(data)
     given = {} if given is None else given
     num_batches = -(-len(data) // batch_size)
-    state, step, log_end = _resume(checkpoints, state, num_batches, log_start)
+    state, step, log_end, looks = _resume(checkpoints, state, num_batches, log_start)
     last_step = num_epochs * num_batches
-    if step >= last_step:
+    if step >= last_step or looks.are_enough(patience):
         return Fitted(jax.device_get(state), log_end)
     log.truncate(log_end)
 
@@ -114,16 +134,18 @@ def fit(
             host_state = _finite_state(trainer.get(state), checkpoints) if due else None
             if host_state is not None and validate is not None:
                 line |= validate({**host_state.trained, "given": given})
+                looks = looks.after(line.get(score))
+                line |= {"stopped": f"not better at {patience} looks"} if looks.are_enough(patience) else {}
             log.write(line)
             timings.write(timing)
             report(line | timing)
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
                 host_state = host_state or _finite_state(trainer.get(state), checkpoints)
-                meta = {"epoch": step // num_batches, "log_end": log.position()}
+                meta = {"epoch": step // num_batches, "log_end": log.position(), "looks": looks}
                 others = {name: line[name] for name in other_scores if name in line}
                 checkpoints.save(step, host_state, meta, line.get(score), others)
-            if stop:
+            if stop or looks.are_enough(patience):
                 break
     if caught:
         checkpoints.wait()
@@ -181,13 +203,13 @@ def fit_in_memory(
 
 def _resume(
     checkpoints: checkpoint.Checkpoints, start: train.TrainState, num_batches: int, log_start: int
-) -> tuple[train.TrainState, int, int]:
-    """(state, steps taken, length of the log) of the newest good checkpoint; of the start if there is none."""
+) -> tuple[train.TrainState, int, int, _Looks]:
+    """(state, steps taken, length of the log, looks) of the newest good checkpoint; of the start if there is none."""
     restored = checkpoints.restore(start)
     if restored is None:
-        return start, 0, log_start
+        return start, 0, log_start, _Looks()
     check_epochs(checkpoints, restored, num_batches)
-    return restored.state, restored.step, restored.meta["log_end"]
+    return restored.state, restored.step, restored.meta["log_end"], _Looks(*restored.meta.get("looks", ()))
 
 
 def check_epochs(checkpoints: checkpoint.Checkpoints, restored: checkpoint.Restored, num_batches: int) -> None:

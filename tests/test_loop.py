@@ -156,6 +156,61 @@ def test_a_run_that_is_done_does_nothing_more(trainer, undisturbed, tmp_path):
     assert again.log_end == fitted.log_end
 
 
+EARLY = {"num_epochs": 12, "validate_every": 1, "patience": 3}
+
+
+@pytest.fixture(scope="module")
+def stopped(trainer, tmp_path_factory):
+    """The directory of a run that validation stopped, and what it returned."""
+    directory = tmp_path_factory.mktemp("stopped")
+    return directory, killed_run.fit(directory, trainer, killed_run.make_state(), **EARLY)
+
+
+def test_training_stops_when_validation_has_not_risen_for_so_many_looks(trainer, stopped, tmp_path):
+    killed_run.fit(tmp_path, trainer, killed_run.make_state(), **EARLY | {"patience": None})
+    scores = [line["quality"] for line in read_log(tmp_path) if "quality" in line]
+    highest = np.maximum.accumulate(scores)
+    last = next(i for i in range(3, 12) if highest[i] == highest[i - 3])
+    assert last < 11, "the script has no three looks without a better score"
+    directory, fitted = stopped
+    lines = read_log(directory)
+    assert lines[-1] == read_log(tmp_path)[len(lines) - 1] | {"stopped": "not better at 3 looks"}
+    assert lines[:-1] == read_log(tmp_path)[: len(lines) - 1]
+    assert lines[-1]["epoch"] == last + 1
+    assert int(fitted.state.step) == (last + 1) * killed_run.NUM_BATCHES
+    best = restore(directory, best=True)
+    assert best is not None
+    assert best.score == highest[last]
+
+
+def test_a_run_that_dies_stops_at_the_same_look_with_the_same_bytes(trainer, stopped, tmp_path):
+    for lives in (2, 4, 5, 7):
+        left = iter(range(lives))
+
+        def report(line, left=left, lives=lives):
+            if next(left) == lives - 1:
+                raise Crash
+
+        with contextlib.suppress(Crash):
+            killed_run.fit(tmp_path, trainer, killed_run.make_state(), report=report, **EARLY)
+        with contextlib.suppress(SystemExit):  # and is told to go in the middle of an epoch
+            killed_run.fit(tmp_path, trainer, killed_run.make_state(), report=stop_after_a_chunk, **EARLY)
+    killed_run.fit(tmp_path, trainer, killed_run.make_state(), **EARLY)
+    assert_same_end(tmp_path, stopped[0])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = killed_run.fit(
+        tmp_path, trainer, killed_run.make_state(), report=lambda line: pytest.fail("it went on"), **EARLY
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert checkpoint.digest(again.state) == checkpoint.digest(stopped[1].state)
+
+
+@pytest.mark.parametrize("changes", [{"patience": 0}, {"validate": None}, {"score": ""}], ids=str)
+def test_patience_needs_something_to_look_at(trainer, tmp_path, changes):
+    with pytest.raises(ValueError, match="Expected patience >= 1 with validate and score"):
+        killed_run.fit(tmp_path, trainer, killed_run.make_state(), **EARLY | changes)
+
+
 def test_what_was_logged_before_this_training_stays(trainer, undisturbed, tmp_path):
     earlier = b'{"model": "bpr"}\n'
     (tmp_path / "metrics.jsonl").write_bytes(earlier + b'{"model": "apr", "left by": "a killed run"}\n')
