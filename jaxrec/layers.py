@@ -32,10 +32,14 @@ def dropout(key: Key | None, x: Array, rate: float) -> Array:
     for axis, stride in zip(range(x.ndim), _STRIDES, strict=False):
         place = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
         bits += (x.shape[axis] - 1 - place) * jnp.uint32(stride)
+    return jnp.where(hashed(bits) >= jnp.uint32(rate * 2**32), x / (1 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)
+
+
+def hashed(bits: Array) -> Array:
+    """uint32 [...] -> uint32 [...], one to one, with every bit of it depending on every bit (Wellons, "lowbias32")."""
     for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    bits ^= bits >> 15
-    return jnp.where(bits >= jnp.uint32(rate * 2**32), x / (1 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)
+    return bits ^ (bits >> 15)
 
 
 def attention(query: Array, key: Array, value: Array, where: Array, drop: Callable[[Array], Array]) -> Array:

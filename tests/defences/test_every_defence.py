@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import consistency, defences, norms, objectives, rows, surfaces
+from jaxrec import consistency, defences, norms, objectives, rows, sequences, surfaces
 from jaxrec.attacks import fgsm, pgd
+from jaxrec.models import lightgcn, sasrec
+from jaxrec.types import Interactions
 
 METHODS = {
     name: module.objective
@@ -31,9 +33,19 @@ ADVERSARIAL = [
     for name, parts in PARAMETERS.items()
     if {"attack", "attacks", "epsilon"} & parts and name not in {*COMPARING, *CONTROLS}
 ]
-DRAWN = {"mixed"}  # draw by a row's number, and so otherwise on the touched rows
+DRAWN = {"mixed", "dropout"}  # draw by a row's number, and so otherwise on the touched rows
 DENSE = {"distillation", "tail_aware"}  # know rows by their number in the whole table
+LOCAL = {"contrastive"}  # compare the examples of one device with each other, as `objectives.in_batch` does
 CLEAN = objectives.pairwise(model=toys.MODEL)
+
+PAIRS = np.array([[0, 3], [1, 0], [1, 3], [0, 5], [2, 1], [1, 4], [2, 3], [0, 2]], np.int32)  # in order of time
+KNOWN = Interactions(PAIRS[:, 0].copy(), PAIRS[:, 1].copy(), num_users=4, num_items=6)
+GRAPH = lightgcn.model(num_users=4, num_items=6, dimension=3, init_scale=1.0)
+SEQUENCE = sasrec.model(num_items=6, dimension=3, max_length=4, num_blocks=1, dropout=0.0)
+OTHERS = {  # defences of what is not matrix factorisation: (model, clean objective)
+    "edge_dropout": (GRAPH, objectives.pairwise(model=GRAPH)),
+    "contrastive": (SEQUENCE, sequences.next_item(model=SEQUENCE, num_items=6)),
+}
 
 every_defence = pytest.mark.parametrize("method", METHODS)
 every_adversarial = pytest.mark.parametrize("method", ADVERSARIAL)
@@ -43,9 +55,10 @@ every_comparing = pytest.mark.parametrize("method", COMPARING)
 def build(method, epsilon, adv_weight, **others):
     # Lists do not differ where there is no perturbation, so the adversary who compares them must start elsewhere.
     attack = pgd.attack(epsilon=epsilon, random_start=True, num_steps=2)
+    model, clean = OTHERS.get(method, (toys.MODEL, CLEAN))
     parts = {
-        "clean": CLEAN,
-        "model": toys.MODEL,
+        "clean": clean,
+        "model": model,
         "attack": attack if method in COMPARING else fgsm.attack(epsilon=epsilon),
         "attacks": [fgsm.attack(epsilon=epsilon), fgsm.attack(epsilon=epsilon, norm=norms.LINF)],
         "surface": surfaces.tables("user", "item"),
@@ -58,27 +71,39 @@ def build(method, epsilon, adv_weight, **others):
         "num_users": 4,
         "num_items": 6,
         "list_scores": consistency.all_items(num_items=6),
+        "l1": 0.2,
+        "l2": 0.3,
+        "drop_rate": 0.5,
     }
     return METHODS[method](**{name: part for name, part in (parts | others).items() if name in PARAMETERS[method]})
 
 
 @functools.cache
+def params_of(method):
+    if method not in OTHERS:
+        return toys.params()
+    model, _ = OTHERS[method]
+    return model.knowing(jax.jit(model.init)(jax.random.key(1)), KNOWN)
+
+
+def differentiated(objective, params, batch=toys.BATCH, reduce=lambda tree: tree):
+    """((loss, metrics), gradient in what is trained), in a tree like the params."""
+    value = lambda trained: objective({**params, **trained}, batch, jax.random.key(0), reduce)
+    result, grads = jax.value_and_grad(value, has_aux=True)({name: params[name] for name in ("tables", "weights")})
+    return result, {**grads, "given": {}}
+
+
+@functools.cache
 def compiled(method):
     """(epsilon, adv_weight) -> ((loss, metrics), gradient) on `toys.BATCH`."""
-
-    @jax.jit
-    def run(epsilon, adv_weight):
-        objective = build(method, epsilon, adv_weight)
-        value = lambda params: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
-        return jax.value_and_grad(value, has_aux=True)(toys.params())
-
+    params = params_of(method)
+    run = jax.jit(lambda epsilon, adv_weight: differentiated(build(method, epsilon, adv_weight), params))
     return lambda epsilon, adv_weight=1.0: run(jnp.float32(epsilon), jnp.float32(adv_weight))
 
 
 @jax.jit
 def clean():
-    value = lambda params: CLEAN(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
-    return jax.value_and_grad(value, has_aux=True)(toys.params())
+    return differentiated(CLEAN, toys.params())
 
 
 def assert_close(actual, expected):
@@ -133,22 +158,18 @@ def test_gradients_are_finite(method):
         assert all(jnp.isfinite(grad).all() for grad in jax.tree.leaves(grads))
 
 
-@every_defence
+@pytest.mark.parametrize("method", sorted({*METHODS} - LOCAL))
 def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
     """The devices share users and items, so their gradients meet before the attack normalises them."""
     reduce = lambda tree: jax.lax.psum(tree, "devices")
-    objective = build(method, 0.3, 1.0)
-
-    def part(batch):
-        value = lambda params: objective(params, batch, jax.random.key(0), reduce)
-        return jax.value_and_grad(value, has_aux=True)(toys.params())
-
+    objective, params = build(method, 0.3, 1.0), params_of(method)
+    part = lambda batch: differentiated(objective, params, batch, reduce)
     halves = jax.tree.map(lambda column: column.reshape(2, 3), toys.BATCH)
     parts = jax.pmap(part, axis_name="devices", devices=jax.devices()[:2])(halves)
     assert_close(jax.tree.map(lambda x: np.asarray(x).sum(axis=0), parts), compiled(method)(0.3))
 
 
-@pytest.mark.parametrize("method", sorted({*METHODS} - DENSE - CONTROLS - DRAWN))
+@pytest.mark.parametrize("method", sorted({*METHODS} - DENSE - CONTROLS - DRAWN - {*OTHERS}))
 def test_on_the_touched_rows_alone_loss_and_gradient_are_the_same(method):
     """Two examples of one user, of ids that are renumbered; the other rows have no gradient."""
     batch = {name: column[jnp.array([0, 2])] for name, column in toys.BATCH.items()}
