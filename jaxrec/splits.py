@@ -200,6 +200,32 @@ def sample_negatives(split: Split, *, num: int, seed: int = 0) -> np.ndarray:
     return np.where(ranks < 0, -1, ranks + passed - seen.indptr[:-1, None]).astype(np.int32)
 
 
+def with_false_positives(split: Split, *, share: float, seed: int = 0) -> Split:
+    """The split with random clicks planted in training; validation and test stay clean.
+
+    Each user gets the nearest whole number of items, uniform among those that the user has touched in no part, that
+    makes them `share` of the user's training interactions (fewer where not so many are left).
+
+    Returns:
+        The split; planted rows stand after the true ones, and training has no ratings and no times any more.
+
+    Raises:
+        InputError: If `share` is not in [0, 1), or `seed` is not an integer >= 0.
+    """
+    if not _is_number(share) or not 0 <= share < 1:
+        raise InputError(f"Expected share in [0, 1), got share={share!r}.")
+    train = split.train
+    wanted = np.rint(np.bincount(train.users, minlength=train.num_users) * share / (1 - share)).astype(np.int64)
+    drawn = sample_negatives(split, num=max(int(wanted.max(initial=0)), 1), seed=seed)
+    taken = (np.arange(drawn.shape[1]) < wanted[:, None]) & (drawn >= 0)
+    users = np.broadcast_to(np.arange(train.num_users, dtype=np.int32)[:, None], drawn.shape)
+    columns = {
+        "users": np.concatenate([train.users, users[taken]]),
+        "items": np.concatenate([train.items, drawn[taken]]),
+    }
+    return split._replace(train=dataclasses.replace(train, **columns, ratings=None, timestamps=None))
+
+
 def _parts(interactions: Interactions, *, valid: np.ndarray, test: np.ndarray) -> Split:
     """The split with the masked rows held out."""
     return Split(interactions.take(~(valid | test)), interactions.take(valid), interactions.take(test))

@@ -272,3 +272,32 @@ def test_the_first_users_keep_their_ids():
         assert (part.num_users, part.num_items) == (2, 3)
         assert part.user_ids.tolist() == [3, 5]
         assert part.users.max(initial=0) < 2
+
+
+def test_planted_clicks_are_new_to_their_users_and_the_share_that_was_asked():
+    rng = np.random.default_rng(0)
+    users, items = np.nonzero(rng.uniform(size=(40, 90)) < 0.3)
+    rows = [(user, item, time) for time, (user, item) in enumerate(zip(users, items, strict=True))]
+    split = splits.leave_one_out(table(*rows, num_users=41, num_items=90))
+    planted = splits.with_false_positives(split, share=0.25, seed=3)
+    num_true = len(split.train)
+    np.testing.assert_array_equal(planted.train.users[:num_true], split.train.users)
+    np.testing.assert_array_equal(planted.train.items[:num_true], split.train.items)
+    added = planted.train.take(slice(num_true, None))
+    true = np.bincount(split.train.users, minlength=41)
+    np.testing.assert_array_equal(np.bincount(added.users, minlength=41), np.rint(true / 3))
+    pairs = [set(zip(part.users.tolist(), part.items.tolist(), strict=True)) for part in (*split[:3], added)]
+    assert sum(map(len, pairs)) == len(set.union(*pairs)) == len(planted.train) + len(split.valid) + len(split.test)
+    assert (planted.valid, planted.test) == (split.valid, split.test)
+    assert planted.train.timestamps is None
+    other = splits.with_false_positives(split, share=0.25, seed=4)
+    assert (other.train.items != planted.train.items).any()
+
+
+def test_no_planted_clicks_are_asked_for_or_too_many():
+    split = splits.leave_one_out(table(*((0, item, item) for item in range(6)), num_items=8))
+    assert len(splits.with_false_positives(split, share=0.0).train) == len(split.train)
+    assert len(splits.with_false_positives(split, share=0.9).train) == len(split.train) + 2, "there are no more"
+    for share in (1.0, -0.1, float("nan"), True):
+        with pytest.raises(InputError, match=r"Expected share in \[0, 1\)"):
+            splits.with_false_positives(split, share=share)
