@@ -62,6 +62,7 @@ def parts(config: Config):
     """The data with planted clicks, the bench, and the rows."""
     import functools
 
+    import numpy as np
     import optax
 
     from jaxrec import bench, model_table, objectives, provenance, splits, study
@@ -97,7 +98,7 @@ def parts(config: Config):
         for rate, schedule in rising.items()
     }
     rows = [
-        row(CLEAN, standard, lambda pairs: pairs.take(slice(num_true))),
+        row(CLEAN, standard, lambda pairs: pairs.take(np.arange(num_true))),
         row("standard", standard),
         *(row(f"truncated, {rate:g}", objective) for rate, objective in truncate_by.items()),
         *(row(f"reweighted, {e:g}", reweighted.objective(model=model, exponent=e)) for e in config.exponents),

@@ -283,7 +283,7 @@ def test_planted_clicks_are_new_to_their_users_and_the_share_that_was_asked():
     num_true = len(split.train)
     np.testing.assert_array_equal(planted.train.users[:num_true], split.train.users)
     np.testing.assert_array_equal(planted.train.items[:num_true], split.train.items)
-    added = planted.train.take(slice(num_true, None))
+    added = planted.train.take(np.arange(num_true, len(planted.train)))
     true = np.bincount(split.train.users, minlength=41)
     np.testing.assert_array_equal(np.bincount(added.users, minlength=41), np.rint(true / 3))
     pairs = [set(zip(part.users.tolist(), part.items.tolist(), strict=True)) for part in (*split[:3], added)]
