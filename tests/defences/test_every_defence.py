@@ -1,7 +1,8 @@
 """The laws of every defence, each found by its file.
 
 Its builder is given those parts of `build` that it has arguments for. The metrics of one that trains against an attack
-hold `loss` and `adv_loss`, or, if it compares lists of scores, `divergence`.
+hold `loss` and `adv_loss`, or, if it compares lists of scores, `divergence`. Of one that carries a perturbation from
+step to step the laws hold in the second step.
 """
 
 import functools
@@ -31,9 +32,10 @@ ADVERSARIAL = [
     for name, parts in PARAMETERS.items()
     if {"attack", "attacks", "epsilon"} & parts and name not in {*COMPARING, *CONTROLS}
 ]
-DRAWN = {"mixed"}  # draw by a row's number, and so otherwise on the touched rows
-DENSE = {"distillation", "tail_aware"}  # know rows by their number in the whole table
+DRAWN = {"fast", "mixed", "smoothing"}  # draw by a row's number, and so otherwise on the touched rows
+DENSE = {"certified_margin", "distillation", "tail_aware"}  # know rows by their number in the whole table
 CLEAN = objectives.pairwise(model=toys.MODEL)
+BATCH = {**toys.BATCH, "step": jnp.zeros(6, jnp.int32)}
 
 every_defence = pytest.mark.parametrize("method", METHODS)
 every_adversarial = pytest.mark.parametrize("method", ADVERSARIAL)
@@ -52,6 +54,7 @@ def build(method, epsilon, adv_weight, **others):
         "adv_weight": adv_weight,
         "epsilon": epsilon,
         "weight_epsilon": epsilon / 10,
+        "sigma": epsilon,
         "scales": {"item": jnp.linspace(0.5, 1.5, 6)},
         "teacher": toys.MODEL,
         "teacher_params": {**toys.params(), "tables": {"user": toys.normal(5, 4, 3), "item": toys.normal(6, 6, 3)}},
@@ -62,15 +65,24 @@ def build(method, epsilon, adv_weight, **others):
     return METHODS[method](**{name: part for name, part in (parts | others).items() if name in PARAMETERS[method]})
 
 
+def outcome(objective, params, batch, reduce=lambda tree: tree):
+    """(loss, metrics) on a batch, with parameters that carry a perturbation of the tables."""
+    params = {**params, "carried": jax.tree.map(jnp.zeros_like, params["tables"])}
+    loss, metrics = objective(params, batch, jax.random.key(0), reduce)
+    if "carried" in metrics:
+        params = {**params, "carried": jax.lax.stop_gradient(metrics["carried"])}
+        loss, metrics = objective(params, batch, jax.random.key(0), reduce)
+    return loss, {name: metric for name, metric in metrics.items() if name != "carried"}
+
+
 @functools.cache
 def compiled(method):
-    """(epsilon, adv_weight) -> ((loss, metrics), gradient) on `toys.BATCH`."""
+    """(epsilon, adv_weight) -> ((loss, metrics), gradient) on `BATCH`."""
 
     @jax.jit
     def run(epsilon, adv_weight):
         objective = build(method, epsilon, adv_weight)
-        value = lambda params: objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)
-        return jax.value_and_grad(value, has_aux=True)(toys.params())
+        return jax.value_and_grad(lambda params: outcome(objective, params, BATCH), has_aux=True)(toys.params())
 
     return lambda epsilon, adv_weight=1.0: run(jnp.float32(epsilon), jnp.float32(adv_weight))
 
@@ -140,10 +152,10 @@ def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
     objective = build(method, 0.3, 1.0)
 
     def part(batch):
-        value = lambda params: objective(params, batch, jax.random.key(0), reduce)
+        value = lambda params: outcome(objective, params, batch, reduce)
         return jax.value_and_grad(value, has_aux=True)(toys.params())
 
-    halves = jax.tree.map(lambda column: column.reshape(2, 3), toys.BATCH)
+    halves = jax.tree.map(lambda column: column.reshape(2, 3), BATCH)
     parts = jax.pmap(part, axis_name="devices", devices=jax.devices()[:2])(halves)
     assert_close(jax.tree.map(lambda x: np.asarray(x).sum(axis=0), parts), compiled(method)(0.3))
 
@@ -151,16 +163,14 @@ def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
 @pytest.mark.parametrize("method", sorted({*METHODS} - DENSE - CONTROLS - DRAWN))
 def test_on_the_touched_rows_alone_loss_and_gradient_are_the_same(method):
     """Two examples of one user, of ids that are renumbered; the other rows have no gradient."""
-    batch = {name: column[jnp.array([0, 2])] for name, column in toys.BATCH.items()}
+    batch = {name: column[jnp.array([0, 2])] for name, column in BATCH.items()}
     # Random starts differ with the number of rows, and the list of all items is not there.
     longer = lambda key, oracle, x: (jax.tree.map(lambda x: 0.3 * x, x), {})
     others = {"attack": longer, "list_scores": consistency.batch_items} if method in COMPARING else {}
     objective = build(method, 0.3, 1.0, **others)
 
     def at(tables, batch):
-        value = lambda tables: objective(
-            {**toys.params(), "tables": tables}, batch, jax.random.key(0), lambda tree: tree
-        )
+        value = lambda tables: outcome(objective, {**toys.params(), "tables": tables}, batch)
         return jax.value_and_grad(value, has_aux=True)(tables)
 
     @jax.jit
