@@ -49,6 +49,7 @@ class Fit(NamedTuple):
         examples: Training pairs -> the rows an epoch goes over.
         parts: Rows that are trained before, on the same pairs; they and the row itself are refitted (`Row.epochs`).
         start: Their params -> params to start from; `Model.init` by default.
+        carried: The params a training starts from -> what its state carries (`TrainState`).
     """
 
     make: Callable[[train.Devices], train.Step]
@@ -60,6 +61,7 @@ class Fit(NamedTuple):
     examples: Callable[[Interactions], Interactions]
     parts: tuple["Row", ...] = ()
     start: Callable[..., Params] | None = None
+    carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {}
 
 
 class Row(NamedTuple):
@@ -114,10 +116,20 @@ def by_steps(
     examples: Callable[[Interactions], Interactions] = lambda pairs: pairs,
     parts: tuple[Row, ...] = (),
     start: Callable[..., Params] | None = None,
+    carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {},
+    num_replays: int = 1,
 ) -> Fit:
-    """The `Fit` of an objective; on the touched rows alone where that gives the same."""
-    make = lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices)
-    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, parts, start)
+    """The `Fit` of an objective; on the touched rows alone where that gives the same.
+
+    `defences.free` carries `min_max.nothing(surface)`, takes `num_replays` steps on a batch (`train.replayed`), and has
+    as many times fewer epochs.
+    """
+
+    def make(devices):
+        step = train.make_step(objective, optimizer, reads=model.reads, devices=devices)
+        return step if num_replays == 1 else train.replayed(step, num_replays)
+
+    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, parts, start, carried)
 
 
 def by_direct_steps(
@@ -306,7 +318,8 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
     pairs = on.split.train if num_epochs is None else on.both
     params = _start(table, row, name, seed, num_epochs is None)
     given = row.model.knowing(params, pairs)["given"]
-    state = train.init_state(params, fit.optimizer, jax.random.split(jax.random.key(seed))[1])
+    key = jax.random.split(jax.random.key(seed))[1]
+    state = train.init_state(params, fit.optimizer, key, carried=fit.carried(params))
     folder = table.directory / "logs"
     logs = files.Log(folder / f"{name}.jsonl"), files.Log(folder / f"{name}.times.jsonl")
     with (

@@ -133,6 +133,25 @@ LINF = Norm("LINF", _linf_size, jnp.sign, _linf_project, _linf_sample)
 L1 = Norm("L1", _l1_size, _l1_steepest, _l1_project, _l1_sample)
 
 
+def cornered(norm: Norm) -> Norm:
+    """The same ball, with draws that cost one random bit an entry instead of a number: for random starts in training.
+
+    A row of `sample` is a vector of random signs, of a length uniform in [0, 1] in the norm, so it lies in the ball on
+    the way to a corner of a cube. Under LINF each entry has the law that it has in a uniform draw (those of a row are
+    of one size); under L2 the directions have no preferred axis (covariance I / D), and the rows are shorter.
+    """
+
+    def sample(key, x):
+        sign_key, length_key = jax.random.split(key)
+        flat = _rows(x)
+        words = jax.random.bits(sign_key, (flat.shape[0], -(-flat.shape[1] // 32)), jnp.uint32)
+        bits = words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None] & 1
+        signs = (2 * bits.reshape(flat.shape[0], -1)[:, : flat.shape[1]].astype(x.dtype) - 1).reshape(x.shape)
+        return norm.direction(signs) * _like_rows(jax.random.uniform(length_key, x.shape[:1], x.dtype), x)
+
+    return norm._replace(sample=sample)
+
+
 def whole(norm: Norm) -> Norm:
     """The same ball for a whole array [N, ...] as for a row: all its entries are one vector, and `size` has shape [1].
 

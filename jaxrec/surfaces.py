@@ -56,6 +56,11 @@ def columns(surface: Surface, num: int) -> Surface:
     )
 
 
+def displaced(surface: Surface, delta: PyTree) -> Surface:
+    """The same part where it stands already perturbed: `get` gives x + delta, and `put` is that of `surface`."""
+    return Surface(get=lambda params: jax.tree.map(jnp.add, surface.get(params), delta), put=surface.put)
+
+
 def scaled(surface: Surface, scales: PyTree) -> Surface:
     """The same part in other units: each array of `surface` is divided by its entry of `scales`.
 

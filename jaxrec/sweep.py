@@ -172,11 +172,11 @@ def parallel(
 
 
 def bytes_of(models: Models) -> dict[str, int]:
-    """What S models take on a device: `{"a model": ..., "all": ...}`, tables, weights and the optimiser's state.
+    """What S models take on a device: `{"a model": ..., "all": ...}`, all that their states hold but steps and keys.
 
     In turn steps write where they read: beside this there is what the steps of one model need. At once each model needs
     that, more than its state (`benchmarks.sweep_throughput` prints both). Batches take 9 bytes an example and order.
     """
-    leaves = jax.tree.leaves((models.states.trained, models.states.opt_state))
+    leaves = jax.tree.leaves((models.states.trained, models.states.opt_state, models.states.carried))
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     return {"a model": total // len(models.order), "all": total}

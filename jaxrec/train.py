@@ -6,7 +6,7 @@ seam is the identity on one device and a `psum` on several, and the tables come 
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrec import rows, sampling
+from jaxrec import perturbations, rows, sampling
 from jaxrec.types import Array, InputError, Key, Metrics, Model, Objective, Params, PyTree, Reduce
 
 
@@ -28,12 +28,15 @@ class TrainState:
         opt_state: Optax's.
         step: int32 [], steps taken.
         key: The run's key; a step's own is `fold_in(key, step)`.
+        carried: {name: array}, what an objective keeps from step to step, such as the perturbation of `defences.free`.
+            An entry named as a table has that table's rows.
     """
 
     trained: PyTree
     opt_state: PyTree
     step: Array | np.ndarray
     key: Key
+    carried: dict[str, Array | np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Devices(NamedTuple):
@@ -51,14 +54,16 @@ ALONE = Devices(reduce=lambda tree: tree, gather=lambda x: x, index=lambda: 0, c
 Step = Callable[[TrainState, PyTree, dict[str, Array], Key], tuple[TrainState, Metrics]]
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, key: Key, *, carried: Mapping[str, Array] = {}
+) -> TrainState:
     """The state before the first step. It holds copies of the tables: the steps donate their buffers."""
 
     @jax.jit
-    def init(trained, key):
-        return _copy(TrainState(trained=trained, opt_state=optimizer.init(trained), step=jnp.int32(0), key=key))
+    def init(trained, key, carried):
+        return _copy(TrainState(trained, optimizer.init(trained), jnp.int32(0), key, carried))
 
-    return init({"tables": params["tables"], "weights": params["weights"]}, key)
+    return init({"tables": params["tables"], "weights": params["weights"]}, key, dict(carried))
 
 
 def _copy(tree: PyTree) -> PyTree:
@@ -76,7 +81,8 @@ def make_step(
     """Builds one training step.
 
     Args:
-        objective: What to minimise; its loss is this device's part of a sum over the global batch.
+        objective: What to minimise; its loss is this device's part of a sum over the global batch. It finds what the
+            state carries at `params["carried"]`, and its metric `carried`, the same on all devices, takes that's place.
         optimizer: Optax's. Where a row with gradient zero would stay still (SGD, Adagrad: `rows.separable`), the step
             works on the touched rows alone, with the same result; otherwise on whole tables.
         reads: `Model.reads`; None makes every step dense.
@@ -89,19 +95,19 @@ def make_step(
 
     def step(state, given, batch, key):
         plan, batch = rows.compact(state.trained["tables"], batch, reads, devices.gather)
-        tables = rows.tables_of(optimizer, state.trained, state.opt_state)
-        full = (state.trained, state.opt_state)
-        trained, opt_state = rows.take(full, tables, plan)
+        tables = [*rows.tables_of(optimizer, state.trained, state.opt_state), *sorted(state.carried)]
+        full = (state.trained, state.opt_state, state.carried)
+        trained, opt_state, carried = rows.take(full, tables, plan)
 
         def loss(trained):
-            return objective({**trained, "given": given}, batch, key, devices.reduce)
+            return objective({**trained, "given": given, "carried": carried}, batch, key, devices.reduce)
 
         grads, metrics = jax.grad(loss, has_aux=True)(trained)
+        carried = metrics.pop("carried", carried)
         updates, opt_state = optimizer.update(devices.reduce(grads), opt_state, trained)
         trained = optax.apply_updates(trained, updates)
-        trained, opt_state = rows.write_back(full, (trained, opt_state), tables, plan)
-        state = TrainState(trained=trained, opt_state=opt_state, step=state.step + 1, key=state.key)
-        return state, devices.reduce(metrics)
+        trained, opt_state, carried = rows.write_back(full, (trained, opt_state, carried), tables, plan)
+        return TrainState(trained, opt_state, state.step + 1, state.key, carried), devices.reduce(metrics)
 
     return step
 
@@ -140,9 +146,33 @@ def make_direct_step(
             for name, columns in reads.items()
         }
         trained = {"tables": tables, "weights": optax.apply_updates(state.trained["weights"], updates["weights"])}
-        return TrainState(trained, opt_state, state.step + 1, state.key), devices.reduce(metrics)
+        state = dataclasses.replace(state, trained=trained, opt_state=opt_state, step=state.step + 1)
+        return state, devices.reduce(metrics)
 
     return step
+
+
+def replayed(step: Step, num: int) -> Step:
+    """Builds the step that takes `num` steps on each batch and counts as one: the replays of `defences.free`.
+
+    Each of them has a key of its own. The metrics, `examples` too, are sums over the replays. The optimiser counts each
+    replay: a schedule of its learning rate is `num` times as fast.
+
+    Raises:
+        ValueError: If `num` is no whole number of at least 1.
+    """
+    perturbations.check_count(num, "num")
+
+    def replay(state, given, batch, key):
+        def one(state, key):
+            after, metrics = step(state, given, batch, key)
+            return dataclasses.replace(after, step=state.step), metrics
+
+        after, metrics = jax.lax.scan(one, state, jax.random.split(key, num))
+        total = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+        return dataclasses.replace(after, step=state.step + 1), total
+
+    return replay
 
 
 class Trainer(NamedTuple):

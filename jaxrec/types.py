@@ -241,7 +241,10 @@ class Surface(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """`(params, batch, key, reduce) -> (loss [], metrics)`: this device's part of a sum over the global batch."""
+    """`(params, batch, key, reduce) -> (loss [], metrics)`: this device's part of a sum over the global batch.
+
+    A metric `carried` is no sum: it is what the next step finds at `params["carried"]`.
+    """
 
     def __call__(
         self, params: Params, batch: Mapping[str, Array], key: Key, reduce: Reduce

@@ -10,7 +10,20 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import bench, model_table, objectives, provenance, results, splits, study, table_records, types
+from jaxrec import (
+    bench,
+    min_max,
+    model_table,
+    objectives,
+    provenance,
+    results,
+    splits,
+    study,
+    surfaces,
+    table_records,
+    types,
+)
+from jaxrec.defences import free
 from jaxrec.models import mf
 
 
@@ -245,3 +258,23 @@ def test_a_catalogue_below_every_cutoff_is_cut_at_its_size():
     lists = bench.held_out_lists(SPLIT, cutoffs=(20, 50))
     assert lists.cutoffs == {"ndcg": (20,), "recall": (20,)}
     assert bench.held_out_lists(SPLIT, cutoffs=(50,)).test.list_length == 24
+
+
+def test_a_row_may_carry_a_perturbation_and_replay_its_batches(tmp_path):
+    _, plain, *_ = rows()
+    surface = surfaces.tables("user", "item")
+    clean = objectives.pairwise(model=plain.model)
+    fit = model_table.by_steps(
+        plain.model,
+        free.objective(clean=clean, surface=surface, epsilon=0.1),
+        optax.adagrad(0.5),
+        num_epochs=2,
+        batch_size=32,
+        carried=min_max.nothing(surface),
+        num_replays=2,
+    )
+    row = model_table.Row("MF, free", plain.model, "free", fit, seeds=1, epochs="fixed")
+    (cell,) = model_table.run(tmp_path, [row], ON, seeds=[3])["MF, free"]
+    (line, *_) = (json.loads(line) for line in (tmp_path / "logs" / "mf__free-3.jsonl").read_text().splitlines())
+    assert cell.step == 2 * 6, "a step for each of 6 batches, whatever its replays"
+    assert line["adv_loss"] > line["loss"]

@@ -102,6 +102,12 @@ def certify(
     )
 
 
+def noisy(params: Params, surface: Surface, sigma: Scalar, key: Key, index: Scalar) -> Params:
+    """The parameters under draw number `index` of the noise: N(0, sigma^2) added to every entry of the surface."""
+    add = lambda key, x: x + sigma * jax.random.normal(key, x.shape, x.dtype)
+    return surface.put(params, perturbations.map_with_keys(add, jax.random.fold_in(key, index), surface.get(params)))
+
+
 def lower_bounds(num_hits: Int[np.ndarray, " n"], num_samples: int, alpha: float) -> Float[np.ndarray, " n"]:
     """One-sided Clopper-Pearson bounds: each lies above its true probability with probability at most alpha."""
     bounds = scipy.stats.beta.ppf(alpha, np.maximum(num_hits, 1), num_samples - num_hits + 1)
@@ -120,12 +126,8 @@ def _count_hits(
     num_samples: Scalar,
 ) -> Int32[Array, " n"]:
     """In how many draws of the noise each held-out item is among the first k; one draw is held at a time."""
-    x = surface.get(params)
 
     def draw(index, num_hits):
-        noisy = perturbations.map_with_keys(
-            lambda key, x: x + sigma * jax.random.normal(key, x.shape, x.dtype), jax.random.fold_in(key, index), x
-        )
-        return num_hits + (evaluate.ranks(model, surface.put(params, noisy), plan) <= k)
+        return num_hits + (evaluate.ranks(model, noisy(params, surface, sigma, key, index), plan) <= k)
 
     return jax.lax.fori_loop(0, num_samples, draw, jnp.zeros(len(plan.users), jnp.int32))

@@ -18,10 +18,11 @@ def objective(*, clean: Objective, attack: Attack, surface: Surface, adv_weight:
         clean: The objective that the adversary raises and the model lowers. Its `margin` metric, if it has one, is
             reported before and after the perturbation.
         attack: `fgsm.attack(epsilon=.5)` in the paper. `pgd.attack(...)` makes it PGD adversarial training (Madry et
-            al., ICLR 2018), with `random_start=True, num_steps=1, step_size=1.25 * epsilon` fast adversarial training
-            (Wong, Rice and Kolter, ICLR 2020, arXiv:2001.03994; starts are drawn as in `noise`), and
+            al., ICLR 2018; with random starts, which are drawn as in `noise`, `norms.cornered` ones are cheap), and
             `worst_of.shared([...])` training on the strongest of several attacks.
-        surface: What the adversary perturbs: in the paper both tables, `surfaces.tables("user", "item")`.
+        surface: What the adversary perturbs: in the paper both tables, `surfaces.tables("user", "item")`. Features, as
+            `surfaces.given("item_values")`, make it feature-space adversarial training, as of images in Tang et al.,
+            "Adversarial Training Towards Robust Multimedia Recommender System", TKDE 2020, arXiv:1809.07062.
         adv_weight: The paper's lambda (1 there). 0 leaves the clean gradient.
 
     Returns:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import min_max
-from jaxrec.types import Array, Metrics, Objective
+from jaxrec.types import Array, Metrics, Objective, Params
 
 Schedule = Callable[[Any], Any]  # steps taken before -> the value, as in optax
 
@@ -75,7 +75,7 @@ def switch(*, objectives: Sequence[Objective], boundaries: Sequence[int]) -> Obj
         raise ValueError(f"Expected boundaries that ascend from at least 1, got {boundaries}.")
 
     def switched(params, batch, key, reduce):
-        parts = [lambda params, each=each: each(params, batch, key, reduce) for each in objectives]
+        parts = [lambda params, each=each: _keeping(each(params, batch, key, reduce), params) for each in objectives]
         shapes = {}
         for part in parts:
             shapes |= jax.eval_shape(part, params)[1]
@@ -93,11 +93,19 @@ def switch(*, objectives: Sequence[Objective], boundaries: Sequence[int]) -> Obj
     return switched
 
 
+def _keeping(result: tuple[Array, Metrics], params: Params) -> tuple[Array, Metrics]:
+    """Loss and metrics; what the state carries stays as it is where the objective says nothing of it."""
+    loss, metrics = result
+    return loss, {"carried": params["carried"], **metrics} if params.get("carried") else metrics
+
+
 def _completed(result: tuple[Array, Metrics], shapes: Mapping[str, Any]) -> tuple[Array, Metrics]:
     """Loss and metrics, with all the names of `shapes`; see `switch`."""
     loss, metrics = result
 
     def fill(name, like):
+        if name == "carried":
+            return metrics[name]
         value = metrics.get(name, metrics.get(name.removeprefix("adv_"), jnp.zeros(like.shape)))
         return jnp.asarray(value, like.dtype)
 

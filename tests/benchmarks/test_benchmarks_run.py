@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    adversarial_cost,
     attack_throughput,
     evaluate_throughput,
     interactions,
@@ -428,3 +429,17 @@ def test_torchs_pgd_training_is_jaxrecs():
     for layer, name in ((theirs[0], "Dense_0"), (theirs[2], "Dense_1")):
         kernel = after.trained["weights"][name]["kernel"]
         np.testing.assert_allclose(layer.weight.detach().numpy().T, kernel, atol=1e-5)
+
+
+def test_the_benchmark_of_adversarial_training_takes_every_kind_of_step_and_serves_what_it_trained(tmp_path):
+    path = tmp_path / "cost.json"
+    shape = {name: value for name, value in SHAPE.items() if name != "threads"}
+    config = adversarial_cost.Config(
+        **shape, examples=20, batch_size=8, pgd_steps=(2,), replays=3, requests=2, k=3, json=path
+    )
+    adversarial_cost.main(config)
+    training, serving = tables_of(path)
+    amounts = {row["library"]: row["amount"] for row in training["rows"]}
+    assert amounts == {"plain": 20, "FGSM": 20, "PGD-2": 20, "free": 60, "fast": 20}
+    assert {each["other_library"] for each in training["comparisons"]} == {"FGSM", "PGD-2", "free", "fast"}
+    assert libraries_of(serving) == {"plain", "FGSM"}

@@ -13,10 +13,10 @@ import pytest
 import test_every_defence as laws
 import toys
 
-from jaxrec import norms, objectives, surfaces
+from jaxrec import fields, norms, objectives, surfaces
 from jaxrec.attacks import fgsm, pgd
 from jaxrec.defences import apr
-from jaxrec.models import mf
+from jaxrec.models import fm, mf, two_tower
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "apr.json"
 
@@ -200,6 +200,30 @@ def test_a_seeded_run_ends_where_it_did():
     expected, actual = json.loads(GOLDEN.read_text()), golden_run()
     jax.tree.map(lambda e, a: np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5), expected, actual)
     assert actual["loss"][-1] < actual["loss"][0]
+
+
+@pytest.mark.parametrize("method", [fm, two_tower])
+def test_in_the_space_of_features_it_raises_the_loss_and_trains_against_that(method):
+    """The features of items move, epsilon far, and nothing of what is trained."""
+    values = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    model = method.model(num_users=4, num_items=6, dimension=3, side=fields.Side(item_values=values))
+    clean, surface = objectives.pairwise(model=model), surfaces.given("item_values")
+    start = model.init(jax.random.key(0))
+    params = {**start, "tables": jax.tree.map(lambda x: toys.normal(4, *x.shape), start["tables"])}
+    against = apr.objective(clean=clean, attack=fgsm.attack(epsilon=0.3), surface=surface)
+
+    @jax.jit
+    def descend(params, _):
+        value = lambda trained: against({**params, **trained}, toys.BATCH, jax.random.key(0), lambda tree: tree)
+        trained = {name: params[name] for name in ("tables", "weights")}
+        grads, metrics = jax.grad(value, has_aux=True)(trained)
+        return {**params, **jax.tree.map(lambda x, g: x - 0.05 * g, trained, grads)}, (metrics, params["given"])
+
+    after, (metrics, given) = jax.lax.scan(descend, params, None, length=40)
+    assert (metrics["adv_loss"] > metrics["loss"] + 0.01).all()
+    assert metrics["adv_loss"][-1] < 0.7 * metrics["adv_loss"][0]
+    np.testing.assert_array_equal(given["item_values"][-1], values)
+    assert set(after["given"]) == set(params["given"])
 
 
 if __name__ == "__main__":

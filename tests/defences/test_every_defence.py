@@ -1,7 +1,8 @@
 """The laws of every defence, each found by its file.
 
 Its builder is given those parts of `build` that it has arguments for. The metrics of one that trains against an attack
-hold `loss` and `adv_loss`, or, if it compares lists of scores, `divergence`.
+hold `loss` and `adv_loss`, or, if it compares lists of scores, `divergence`. Of one that carries a perturbation from
+step to step the laws hold in the second step.
 """
 
 import functools
@@ -33,10 +34,11 @@ ADVERSARIAL = [
     for name, parts in PARAMETERS.items()
     if {"attack", "attacks", "epsilon"} & parts and name not in {*COMPARING, *CONTROLS}
 ]
-DRAWN = {"mixed", "dropout"}  # draw by a row's number, and so otherwise on the touched rows
-DENSE = {"distillation", "tail_aware"}  # know rows by their number in the whole table
+DRAWN = {"dropout", "fast", "mixed", "smoothing"}  # draw by a row's number, and so otherwise on the touched rows
+DENSE = {"certified_margin", "distillation", "tail_aware"}  # know rows by their number in the whole table
 LOCAL = {"contrastive"}  # compare the examples of one device with each other, as `objectives.in_batch` does
 CLEAN = objectives.pairwise(model=toys.MODEL)
+BATCH = {**toys.BATCH, "step": jnp.zeros(6, jnp.int32)}
 
 PAIRS = np.array([[0, 3], [1, 0], [1, 3], [0, 5], [2, 1], [1, 4], [2, 3], [0, 2]], np.int32)  # in order of time
 KNOWN = Interactions(PAIRS[:, 0].copy(), PAIRS[:, 1].copy(), num_users=4, num_items=6)
@@ -65,6 +67,7 @@ def build(method, epsilon, adv_weight, **others):
         "adv_weight": adv_weight,
         "epsilon": epsilon,
         "weight_epsilon": epsilon / 10,
+        "sigma": epsilon,
         "scales": {"item": jnp.linspace(0.5, 1.5, 6)},
         "teacher": toys.MODEL,
         "teacher_params": {**toys.params(), "tables": {"user": toys.normal(5, 4, 3), "item": toys.normal(6, 6, 3)}},
@@ -86,16 +89,26 @@ def params_of(method):
     return model.knowing(jax.jit(model.init)(jax.random.key(1)), KNOWN)
 
 
-def differentiated(objective, params, batch=toys.BATCH, reduce=lambda tree: tree):
+def outcome(objective, params, batch, reduce):
+    """(loss, metrics) on a batch, with parameters that carry a perturbation of the tables."""
+    params = {**params, "carried": jax.tree.map(jnp.zeros_like, params["tables"])}
+    loss, metrics = objective(params, batch, jax.random.key(0), reduce)
+    if "carried" in metrics:
+        params = {**params, "carried": jax.lax.stop_gradient(metrics["carried"])}
+        loss, metrics = objective(params, batch, jax.random.key(0), reduce)
+    return loss, {name: metric for name, metric in metrics.items() if name != "carried"}
+
+
+def differentiated(objective, params, batch=BATCH, reduce=lambda tree: tree):
     """((loss, metrics), gradient in what is trained), in a tree like the params."""
-    value = lambda trained: objective({**params, **trained}, batch, jax.random.key(0), reduce)
+    value = lambda trained: outcome(objective, {**params, **trained}, batch, reduce)
     result, grads = jax.value_and_grad(value, has_aux=True)({name: params[name] for name in ("tables", "weights")})
     return result, {**grads, "given": {}}
 
 
 @functools.cache
 def compiled(method):
-    """(epsilon, adv_weight) -> ((loss, metrics), gradient) on `toys.BATCH`."""
+    """(epsilon, adv_weight) -> ((loss, metrics), gradient) on `BATCH`."""
     params = params_of(method)
     run = jax.jit(lambda epsilon, adv_weight: differentiated(build(method, epsilon, adv_weight), params))
     return lambda epsilon, adv_weight=1.0: run(jnp.float32(epsilon), jnp.float32(adv_weight))
@@ -164,7 +177,7 @@ def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
     reduce = lambda tree: jax.lax.psum(tree, "devices")
     objective, params = build(method, 0.3, 1.0), params_of(method)
     part = lambda batch: differentiated(objective, params, batch, reduce)
-    halves = jax.tree.map(lambda column: column.reshape(2, 3), toys.BATCH)
+    halves = jax.tree.map(lambda column: column.reshape(2, 3), BATCH)
     parts = jax.pmap(part, axis_name="devices", devices=jax.devices()[:2])(halves)
     assert_close(jax.tree.map(lambda x: np.asarray(x).sum(axis=0), parts), compiled(method)(0.3))
 
@@ -172,17 +185,15 @@ def test_parts_on_two_devices_sum_to_the_whole_batch_on_one(method):
 @pytest.mark.parametrize("method", sorted({*METHODS} - DENSE - CONTROLS - DRAWN - {*OTHERS}))
 def test_on_the_touched_rows_alone_loss_and_gradient_are_the_same(method):
     """Two examples of one user, of ids that are renumbered; the other rows have no gradient."""
-    batch = {name: column[jnp.array([0, 2])] for name, column in toys.BATCH.items()}
+    batch = {name: column[jnp.array([0, 2])] for name, column in BATCH.items()}
     # Random starts differ with the number of rows, and the list of all items is not there.
     longer = lambda key, oracle, x: (jax.tree.map(lambda x: 0.3 * x, x), {})
     others = {"attack": longer, "list_scores": consistency.batch_items} if method in COMPARING else {}
     objective = build(method, 0.3, 1.0, **others)
 
     def at(tables, batch):
-        value = lambda tables: objective(
-            {**toys.params(), "tables": tables}, batch, jax.random.key(0), lambda tree: tree
-        )
-        return jax.value_and_grad(value, has_aux=True)(tables)
+        result, grads = differentiated(objective, {**toys.params(), "tables": tables}, batch)
+        return result, grads["tables"]
 
     @jax.jit
     def both(tables):

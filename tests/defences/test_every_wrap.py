@@ -14,24 +14,26 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import defences, layers
+from jaxrec import defences, layers, surfaces
 
 METHODS = {
     name: module.wrap
     for name in (info.name for info in pkgutil.iter_modules(defences.__path__))
     if hasattr(module := importlib.import_module(f"jaxrec.defences.{name}"), "wrap")
 }
-SETTINGS = {}
+SETTINGS = {"smoothing": {"surface": surfaces.tables("user", "item"), "num_samples": 3}}
 unit_rows = lambda params: params | {"tables": jax.tree.map(layers.unit, params["tables"])}
-IDENTITY = {"normalised": ({"temperature": 1.0}, unit_rows)}
+IDENTITY = {"normalised": ({"temperature": 1.0}, unit_rows), "smoothing": ({"sigma": 0.0}, lambda params: params)}
 USERS, ITEMS = jnp.arange(4), jnp.arange(6)
 
 every_wrap = pytest.mark.parametrize("method", METHODS)
 
 
-@functools.cache
-def built(method):
-    return METHODS[method](toys.MODEL, **SETTINGS.get(method, {}))
+def build(method, **others):
+    return METHODS[method](toys.MODEL, **SETTINGS.get(method, {}), **others)
+
+
+built = functools.cache(build)
 
 
 def params_of(model):
@@ -41,7 +43,7 @@ def params_of(model):
 
 
 def test_the_folder_is_read():
-    assert "normalised" in METHODS
+    assert {"normalised", "smoothing"} <= {*METHODS}
 
 
 @every_wrap
@@ -121,8 +123,8 @@ def test_the_canonical_gauge_leaves_scores_and_is_where_it_leads(method):
 @every_wrap
 def test_the_identity_setting_is_the_model(method):
     settings, change = IDENTITY[method]
-    model = METHODS[method](toys.MODEL, **settings)
+    model = build(method, **settings)
     params = change(params_of(model))
-    np.testing.assert_allclose(
-        model.score_all(params, USERS), toys.MODEL.score_all(params, USERS), rtol=1e-5, atol=1e-6
-    )
+    expected = toys.MODEL.score_all(params, USERS)
+    np.testing.assert_allclose(model.score_all(params, USERS), expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(np.asarray(built(method).score_all(params, USERS) - expected)).max() > 1e-3, "as another is not"
