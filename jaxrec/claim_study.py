@@ -19,6 +19,7 @@ from jaxrec import (
     continued,
     display,
     evaluate,
+    exposure,
     files,
     measurements,
     objectives,
@@ -128,7 +129,7 @@ def run(
                 _measure(directory, start, split, arm, epochs, exams, begun())
             for which in whiches:
                 kept = [measurements.read(_path(directory, which, seed)) for seed in start.seeds]
-                found[which] = [_with_strongest(measured) for measured in kept]
+                found[which] = [with_strongest(measured) for measured in kept]
     return found
 
 
@@ -138,11 +139,21 @@ def per_user(by_seed: Sequence[Sequence[Measurement]], attack: str, epsilon: flo
     return summaries.per_user([one(measured) for measured in by_seed], "ndcg", k)
 
 
+def chosen(found: Found, models: Sequence[Which], attack: str = "none", epsilon: float = 0.0) -> Which:
+    """The model that ranks the validation items best over its seeds, clean or under an attack; of equals the first."""
+    return max(models, key=lambda which: per_user(found[which._replace(items="valid")], attack, epsilon).mean())
+
+
+def tail_share(by_seed: Sequence[Sequence[Measurement]], tail: np.ndarray) -> float:
+    """Mean over seeds of the long tail's share of the clean lists."""
+    return float(np.mean([exposure.long_tail_share(measured[0].lists, tail).mean() for measured in by_seed]))
+
+
 def _path(directory: pathlib.Path, which: Which, seed: int) -> pathlib.Path:
     return directory / "measured" / f"{files.stem(str(which))}-{which.items}-{seed}.npz"
 
 
-def _with_strongest(measured: list[Measurement]) -> list[Measurement]:
+def with_strongest(measured: list[Measurement]) -> list[Measurement]:
     """The measurements, and the strongest attack of those that were made."""
     if not set(STRONGEST) <= {each.attack for each in measured}:
         return measured
