@@ -1,7 +1,8 @@
 """APR on MovieLens-1M: does adversarial training of the embeddings help BPR matrix factorisation, clean and attacked?
 
 He, He, Du and Chua, "Adversarial Personalized Ranking for Recommendation", SIGIR 2018, arXiv:1808.03908. BPR is trained
-first; APR goes on from its last weights with Adagrad started anew. A validation item of each user chooses the epoch.
+first; APR goes on from its last weights with Adagrad started anew. A validation item of each user chooses the epoch;
+with --robust-epsilon, a second one by its rank under PGD, so that both choices stand side by side.
 
 Expected: NDCG@10 clean / under PGD-10 at epsilon .5: BPR .0447 / .0376, APR .0412 / .0424 (one seed, +- .004 over
           users; 2 cores of an AMD EPYC, commit ee301b2). The batches decide: see README.
@@ -32,6 +33,7 @@ class Config:
     absolute_epsilons: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)  # L2 radii of the curve (paper: 0.5, 1, 2)
     relative_epsilons: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)  # radii in mean row norms, canonical gauge
     num_steps: int = 10  # gradient steps of the PGD attack
+    robust_epsilon: float | None = None  # also the epoch best in validation under PGD of this relative radius
     devices: int = 1  # over which each batch is split
     run_dir: pathlib.Path | None = None  # results go here, and a stopped run goes on (default: runs/ml1m_apr/NAME)
     data_dir: pathlib.Path | None = None  # holds MovieLens-1M (default: $JAXREC_DATA, cache, download, sample)
@@ -43,7 +45,7 @@ class Config:
 SMOKE_USERS = 200
 EXPECTED = {
     **dict.fromkeys(("epochs", "batch_size", "dimension", "num_seeds", "num_steps", "devices"), command.POSITIVE),
-    **dict.fromkeys(("learning_rate", "absolute_epsilons", "relative_epsilons"), command.POSITIVE),
+    **dict.fromkeys(("learning_rate", "absolute_epsilons", "relative_epsilons", "robust_epsilon"), command.POSITIVE),
     **dict.fromkeys(("adv_epochs", "epsilon", "adv_weight", "seed"), command.NON_NEGATIVE),
 }
 
@@ -73,7 +75,9 @@ def main(config: Config) -> None:
         num_devices=config.devices,
     )
     seeds = range(config.seed, config.seed + config.num_seeds)
-    path = config.run_dir or study.run_path("ml1m_apr", data, config)
+    unasked = ("robust_epsilon",) if config.robust_epsilon is None else ()  # runs from before it keep their names
+    may_change = (*run_directory.PLACES, *unasked)
+    path = config.run_dir or study.run_path("ml1m_apr", data, config, may_change=may_change)
     with run_directory.open_run(path, config, data.fingerprint) as run:
         if not (path / "results.json").exists():
             if config.bpr_run is not None:
@@ -111,11 +115,12 @@ def noise_fgsm_pgd(config: Config, surface):
     from jaxrec import study
     from jaxrec.attacks import fgsm, pgd, random_noise
 
+    several = lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps)
     return study.Adversary(
         attacks={
             "noise": lambda epsilon: random_noise.attack(epsilon=epsilon),
             "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
-            f"PGD-{config.num_steps}": lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps),
+            f"PGD-{config.num_steps}": several,
         },
         epsilons={
             "absolute": sorted({*config.absolute_epsilons, config.epsilon} - {0}),  # the table shows config.epsilon
@@ -123,6 +128,7 @@ def noise_fgsm_pgd(config: Config, surface):
         },
         surface=surface,
         surface_name="user and item tables",
+        choosing=None if config.robust_epsilon is None else study.Choosing(several, config.robust_epsilon),
     )
 
 

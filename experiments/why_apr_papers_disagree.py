@@ -65,7 +65,7 @@ def main(config: Config) -> None:
     runtime.prepare()
     import optax
 
-    from jaxrec import batch_study, bench, run_directory, study
+    from jaxrec import batch_study, bench, continued, run_directory, study
     from jaxrec.models import mf
 
     for is_asked, changes in ((config.full, FULL), (config.smoke, SMOKE)):
@@ -73,16 +73,20 @@ def main(config: Config) -> None:
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
     sizes = {"num_users": data.split.train.num_users, "num_items": data.split.train.num_items}
     grid = itertools.product(config.epsilons, config.adv_weights)
-    plan = batch_study.Plan(
+    start = continued.Start(
         model=mf.model(**sizes, dimension=config.dimension),
-        on=bench.leave_one_out(data.split, cutoffs=(10,)),
+        data=data.split.train,
         optimizer=optax.adagrad(config.learning_rate, initial_accumulator_value=0.1),
         epochs=config.epochs,
-        adv_epochs=config.adv_epochs,
         seeds=tuple(range(config.seed, config.seed + config.num_seeds)),
-        settings=(batch_study.CONTROL, *(batch_study.Setting(*values) for values in grid)),
     )
-    cells = [batch_study.Cell(*values) for values in itertools.product(config.batchings, config.batch_sizes)]
+    plan = batch_study.Plan(
+        start,
+        on=bench.leave_one_out(data.split, cutoffs=(10,)),
+        adv_epochs=config.adv_epochs,
+        settings=(continued.CONTROL, *(continued.Setting(*values) for values in grid)),
+    )
+    cells = [continued.Cell(*values) for values in itertools.product(config.batchings, config.batch_sizes)]
     path = config.run_dir or study.run_path("why_apr_papers_disagree", data, config)
     with run_directory.open_run(path, config, data.fingerprint):
         found = batch_study.run(path, plan, cells)
@@ -93,16 +97,16 @@ def publish(path, config: Config, data, plan, found) -> None:
     """Records, the table of gains, and the heat map of their means."""
     import numpy as np
 
-    from jaxrec import batch_records, batch_study, display, files, heat_map, records, results
+    from jaxrec import batch_records, batch_study, continued, display, files, heat_map, records, results
 
     gains = batch_study.gains(found, plan.settings, seed=config.seed)
     kept = batch_records.records_of("why_apr_papers_disagree", data, plan, found, gains)
     records.write_records(path / "results.json", kept)
     files.write_text(path / "results.md", results.page(kept))
     files.write_text(path / "gains.md", batch_records.page(gains))
-    columns = [str(setting) for setting in plan.settings if setting != batch_study.CONTROL]
+    columns = [str(setting) for setting in plan.settings if setting != continued.CONTROL]
     means = np.reshape([gain.interval.mean for gain in gains], (len(found), len(columns)))
-    title = f"NDCG@10 gained over BPR continued on the same batches, {data.title}, {len(plan.seeds)} seeds"
+    title = f"NDCG@10 gained over BPR continued on the same batches, {data.title}, {len(plan.start.seeds)} seeds"
     heat_map.draw(path / "gains.png", means, rows=[str(cell) for cell in found], columns=columns, title=title)
     display.say(batch_records.page(gains))
     display.say(f"Everything lies in {path}/: results.md, results.json, gains.md, gains.png, logs/, measured/")

@@ -5,21 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import batch_study, provenance, records, statistics, study
+from jaxrec import batch_study, continued, provenance, records, statistics, study
 
 
 def records_of(
     experiment: str,
     data: study.Data,
     plan: batch_study.Plan,
-    found: Mapping[batch_study.Cell, batch_study.Measured],
+    found: Mapping[continued.Cell, batch_study.Measured],
     gains: Sequence[batch_study.Gain],
 ) -> list[records.Record]:
     """For each setting of each cell its metrics, with t intervals over seeds, and its gain with the bootstrap's."""
     k = plan.on.test.list_length
     common: dict[str, Any] = {
         "experiment": experiment, "model": f"MF {_dimension(plan)}", "dataset": data.title, "split": data.split_title,
-        "protocol": plan.on.protocol, "seeds": plan.seeds, "step": None, "chosen_by": "last",
+        "protocol": plan.on.protocol, "seeds": plan.start.seeds, "step": None, "chosen_by": "last",
         "device": provenance.device(), "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
         **dict.fromkeys(("attack", *records.ADVERSARY)),
     }  # fmt: skip
@@ -28,8 +28,8 @@ def records_of(
     for cell, measured in found.items():
         for number, setting in enumerate(plan.settings):
             fields = common | {
-                "defence": "APR" if setting != batch_study.CONTROL else None, "users": measured.ndcg.shape[2],
-                "training": f"BPR {plan.epochs} epochs; {plan.adv_epochs} more, {setting}; {cell}",
+                "defence": "APR" if setting != continued.CONTROL else None, "users": measured.ndcg.shape[2],
+                "training": f"BPR {plan.start.epochs} epochs; {plan.adv_epochs} more, {setting}; {cell}",
             }  # fmt: skip
             by_seed = {
                 ("ndcg", k): measured.ndcg[number].mean(axis=1),
@@ -49,7 +49,7 @@ def records_of(
 def _dimension(plan: batch_study.Plan) -> int:
     import jax
 
-    shapes = jax.eval_shape(plan.model.init, jax.random.key(0))
+    shapes = jax.eval_shape(plan.start.model.init, jax.random.key(0))
     return shapes["tables"]["user"].shape[1]
 
 

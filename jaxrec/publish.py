@@ -36,8 +36,7 @@ def records_of(
     made = []
     for outcome in outcomes:
         stage = outcome.stage
-        parts = {"validation": (outcome.best, outcome.best_steps), "last": (outcome.last, outcome.last_steps)}
-        for chosen_by, (measured, steps) in parts.items():
+        for (chosen_by, measured, steps), (_, base, _) in zip(_chosen(outcome), _chosen(outcomes[0]), strict=True):
             of_stage = summaries.records_of(
                 measured,
                 seeds=seeds,
@@ -53,9 +52,18 @@ def records_of(
             )
             made += of_stage
             if outcome is not outcomes[0]:
-                base = outcomes[0].best if chosen_by == "validation" else outcomes[0].last
                 made += summaries.gain_records(base, measured, of_stage, k=10)
     return made
+
+
+def _chosen(outcome: study.Outcome):
+    """(what chose the epoch, measurements, steps), where there are any."""
+    found = [
+        ("validation", outcome.best, outcome.best_steps),
+        ("robust validation", outcome.robust, outcome.robust_steps),
+        ("last", outcome.last, outcome.last_steps),
+    ]
+    return [each for each in found if each[1]]
 
 
 def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:

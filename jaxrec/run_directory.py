@@ -50,8 +50,9 @@ def open_run(
 ) -> Iterator[Run]:
     """Makes or reopens a run directory and holds its lock; use it before any training.
 
-    A run goes on only with the config and the data it began with. The fields in `may_change` may differ; so may
-    versions, commit and device, with a warning on stderr, because the bytes of what follows may then differ too.
+    A run goes on only with the config and the data it began with; a field that was not there yet must be None, which
+    asks for nothing. The fields in `may_change` may differ; so may versions, commit and device, with a warning on
+    stderr, because the bytes of what follows may then differ too.
 
     Args:
         path: The directory; made if absent.
@@ -188,13 +189,13 @@ def _check_same(
 
 
 def _differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """{key: "recorded -> now"} of the leaves of two JSON objects that differ."""
+    """{key: "recorded -> now"} of leaves that differ in two JSON objects; an absent one is as good as null."""
     before, after = _flat(recorded), _flat(now)
     show = lambda values, key: json.dumps(values[key]) if key in values else "(absent)"
     return {
         key: f"{show(before, key)} -> {show(after, key)}"
         for key in dict.fromkeys([*before, *after])
-        if show(before, key) != show(after, key)
+        if show(before, key) != show(after, key) and not before.get(key) is after.get(key) is None
     }
 
 

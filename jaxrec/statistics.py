@@ -12,6 +12,7 @@ Seeds times users are never pooled as if they were independent: all the values o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -188,6 +189,50 @@ def holm(p_values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     adjusted = np.empty_like(p_values)
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
     return adjusted
+
+
+class Declared(NamedTuple):
+    """What came of one of several declared comparisons.
+
+    Attributes:
+        interval: Of the mean difference, crossed bootstrap over seeds and users (one seed: t over users).
+        p_value: Of sign flips over seeds, Holm's correction for all that were declared.
+        smallest_p_value: The smallest that so many seeds can reach after that correction: above .05, the tests cannot
+            tell.
+    """
+
+    interval: Interval
+    p_value: float
+    smallest_p_value: float
+
+
+def declared(
+    pairs: Sequence[tuple[Float[np.ndarray, "S U"], Float[np.ndarray, "S U"]]], *, seed: int = 0
+) -> list[Declared]:
+    """Is each first method better than its second? All that were decided on before, paired by seed and user.
+
+    Args:
+        pairs: A metric of two methods for each seed and user, the same seeds in the same order.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: As `crossed_bootstrap`, `sign_flip_test` and `holm` do.
+    """
+    differences = [np.asarray(first - second, np.float64) for first, second in pairs]
+    tests = [sign_flip_test(first.mean(axis=1), second.mean(axis=1)) for first, second in pairs]
+    adjusted = holm(np.array([test.p_value for test in tests]))
+    least = min(1.0, len(tests) * max(test.smallest_p_value for test in tests))
+    return [
+        Declared(_interval(difference, seed), float(p_value), least)
+        for difference, p_value in zip(differences, adjusted, strict=True)
+    ]
+
+
+def _interval(difference: np.ndarray, seed: int) -> Interval:
+    if len(difference) > 1:
+        return crossed_bootstrap(difference, seed=seed)
+    of_users = summary(difference[0])
+    return Interval(of_users.mean, of_users.low, of_users.high)
 
 
 def _paired_test(values: np.ndarray, others: np.ndarray, seed: int, num_resamples: int) -> Comparison:

@@ -1,5 +1,6 @@
 """What experiments do with the parts: train stage after stage, and attack what came out (the figures: `publish`)."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -15,7 +16,8 @@ from jaxrec import checkpoint, display, evaluate, loop, metrics, provenance, rob
 from jaxrec.datasets import locate, published
 from jaxrec.types import InputError, Key, Model, Objective, Params, Split, Surface
 
-SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed")
+SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed", "robust_epsilon")
+ROBUST_SCORE = "valid_robust_ndcg"  # of `robustness.validation`
 REUSED = "reused-from"  # in a model's folder: its log lines stand in the run it was taken from
 
 
@@ -69,26 +71,39 @@ class Stage(NamedTuple):
     training: str
 
 
+class Choosing(NamedTuple):
+    """What chooses a second epoch: NDCG@10 of the validation items under `attack` at a relative `epsilon`."""
+
+    attack: robustness.MakeAttack
+    epsilon: float
+
+
 class Adversary(NamedTuple):
-    """Who attacks the trained models: `attacks` and `epsilons` as in `robustness.measure`, on `surface`."""
+    """Who attacks the trained models: `attacks` and `epsilons` as in `robustness.measure`, on `surface`; with
+    `choosing`, also who chooses an epoch of each by how it withstands.
+    """
 
     attacks: Mapping[str, robustness.MakeAttack]
     epsilons: Mapping[str, Sequence[float]]
     surface: Surface
     surface_name: str
+    choosing: Choosing | None = None
 
 
 class Outcome(NamedTuple):
     """A stage's models, for each seed: what was measured at the epoch that validation chose, and after the last.
 
-    `best_steps` and `last_steps` are the optimiser's steps until then.
+    `robust` is of the epoch that validation under attack chose, empty where that was not asked. The steps are the
+    optimiser's until then.
     """
 
     stage: Stage
     best: list[list[robustness.Measurement]]
     last: list[list[robustness.Measurement]]
+    robust: list[list[robustness.Measurement]]
     best_steps: list[int]
     last_steps: list[int]
+    robust_steps: list[int]
 
 
 def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | None = None) -> Data:
@@ -167,41 +182,77 @@ def run(
 
     A seed decides the initial tables, the order of the data, the negatives, and the attacks' randomness.
     """
-    outcomes = [Outcome(stage, [], [], [], []) for stage in stages]
+    outcomes = [Outcome(stage, [], [], [], [], [], []) for stage in stages]
     drivers = [_driver(setting, stage.objective) for stage in stages]
     split = setting.data.split
-    validation = evaluate.prepare([split.train], split.valid)
+    clean = evaluate.prepare([split.train], split.valid)
     log_end = 0
     for seed in seeds:
         init_key, protocol_key, attack_key, *keys = jax.random.split(jax.random.key(seed), 3 + len(stages))
         params = jax.jit(setting.model.init)(init_key)
         protocol = robustness.protocol(split, protocol_key)
+        validate = _validate(setting, adversary, clean, jax.random.fold_in(attack_key, len(stages)))
+        measure = functools.partial(_measure, setting, adversary, protocol, attack_key)
         for outcome, driver, key in zip(outcomes, drivers, keys, strict=True):
-            fitted = _fit(directory, setting, outcome.stage, driver, validation, params, key, seed, log_end)
-            last, best, log_end = fitted
-            outcome.last_steps.append(int(last.step))
-            outcome.best_steps.append(int(best.step))
-            given = params["given"]
-            params = {**last.trained, "given": given}
+            fitted = _fit(directory, setting, outcome.stage, driver, validate, params, key, seed, log_end)
+            given, log_end = params["given"], fitted.log_end
             name = f"{outcome.stage.name}, seed {seed}"
-            num_attacked = len(adversary.attacks) * sum(map(len, adversary.epsilons.values()))
-            with display.counting(f"attacks on {name}", 1 + num_attacked) as report:
-                outcome.best.append(
-                    robustness.measure(
-                        setting.model,
-                        {**best.trained, "given": given},
-                        protocol,
-                        adversary.attacks,
-                        adversary.epsilons,
-                        surface=adversary.surface,
-                        key=attack_key,
-                        report=report,
-                    )
-                )
+            outcome.best.append(measure({**fitted.best.trained, "given": given}, name))
+            outcome.best_steps.append(int(fitted.best.step))
+            if adversary.choosing is not None:
+                outcome.robust.append(measure({**fitted.robust.trained, "given": given}, f"{name}, robust"))
+                outcome.robust_steps.append(int(fitted.robust.step))
+            params = {**fitted.last.trained, "given": given}
             outcome.last.append(
                 robustness.measure(setting.model, params, protocol, {}, {}, surface=adversary.surface, key=attack_key)
             )
+            outcome.last_steps.append(int(fitted.last.step))
     return outcomes
+
+
+def _measure(
+    setting: Setting, adversary: Adversary, protocol: robustness.Protocol, key: Key, params: Params, name: str
+) -> list[robustness.Measurement]:
+    """A model clean and under all attacks."""
+    num_attacked = len(adversary.attacks) * sum(map(len, adversary.epsilons.values()))
+    with display.counting(f"attacks on {name}", 1 + num_attacked) as report:
+        return robustness.measure(
+            setting.model,
+            params,
+            protocol,
+            adversary.attacks,
+            adversary.epsilons,
+            surface=adversary.surface,
+            key=key,
+            report=report,
+        )
+
+
+def _validate(
+    setting: Setting, adversary: Adversary, plan: evaluate.RankPlan, key: Key
+) -> Callable[[Params], dict[str, float]]:
+    """params -> the clean scores of the validation items, and their NDCG under attack where that is to choose."""
+    num_items = setting.data.split.train.num_items
+    k, choosing = min(10, num_items), adversary.choosing
+    withstands = choosing and robustness.validation(
+        setting.model,
+        setting.data.split,
+        choosing.attack,
+        epsilon=choosing.epsilon,
+        surface=adversary.surface,
+        key=key,
+        k=k,
+    )
+
+    def validate(params):
+        ranks = evaluate.evaluate(setting.model, params, plan).ranks
+        scores = {
+            "valid_hit_rate": float(metrics.hit_rate(ranks, k, num_items).mean()),
+            "valid_ndcg": float(metrics.ndcg(ranks, k, num_items).mean()),
+        }
+        return scores | (withstands(params) if withstands else {})
+
+    return validate
 
 
 def reuse(source: pathlib.Path, directory: run_directory.Run, config: Any, stage: Stage, seeds: Sequence[int]) -> None:
@@ -239,29 +290,28 @@ def _driver(setting: Setting, objective: Objective) -> train.Trainer:
     return train.parallel(make, num_devices=setting.num_devices)
 
 
+class _Fitted(NamedTuple):
+    """States of one training: the last, and the best by each score; the length of the log."""
+
+    last: train.TrainState
+    best: train.TrainState
+    robust: train.TrainState
+    log_end: int
+
+
 def _fit(
     directory: run_directory.Run,
     setting: Setting,
     stage: Stage,
     driver: train.Trainer,
-    validation: evaluate.RankPlan,
+    validate: Callable[[Params], dict[str, float]],
     start: Params,
     key: Key,
     seed: int,
     log_start: int,
-) -> tuple[train.TrainState, train.TrainState, int]:
-    """(last state, best state by validation NDCG@10, length of the log) of one training."""
+) -> _Fitted:
+    """One training; the last state stands for a best one where nothing was scored."""
     state = train.init_state(start, setting.optimizer, key)
-    data = setting.data.split.train
-    k = min(10, data.num_items)
-
-    def validate(params):
-        ranks = evaluate.evaluate(setting.model, params, validation).ranks
-        return {
-            "valid_hit_rate": float(metrics.hit_rate(ranks, k, data.num_items).mean()),
-            "valid_ndcg": float(metrics.ndcg(ranks, k, data.num_items).mean()),
-        }
-
     with (
         checkpoint.Checkpoints(directory.path / "checkpoints" / f"{stage.name}-{seed}") as checkpoints,
         display.progress(f"{stage.name}, seed {seed}", stage.num_epochs) as report,
@@ -269,7 +319,7 @@ def _fit(
         fitted = loop.fit(
             driver,
             state,
-            data,
+            setting.data.split.train,
             name={"model": stage.name, "seed": seed},
             num_epochs=stage.num_epochs,
             batch_size=setting.batch_size,
@@ -282,8 +332,10 @@ def _fit(
             given=start["given"],
             validate=validate,
             score="valid_ndcg",
+            other_scores=(ROBUST_SCORE,),
             report=report,
         )
-        best = checkpoints.restore_best(state)
+        found = [checkpoints.restore_best(state, name=name) for name in (None, ROBUST_SCORE)]
+    best, robust = (fitted.state if each is None else each.state for each in found)
     log_end = log_start if (checkpoints.directory / REUSED).exists() else fitted.log_end
-    return fitted.state, fitted.state if best is None else best.state, log_end
+    return _Fitted(fitted.state, best, robust, log_end)

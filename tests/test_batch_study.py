@@ -15,6 +15,7 @@ from jaxrec import (
     bench,
     checkpoint,
     command,
+    continued,
     metrics,
     objectives,
     records,
@@ -29,8 +30,8 @@ from jaxrec.defences import apr
 from jaxrec.types import Interactions, Split
 
 MODEL = two_processes.MODEL
-SETTING = batch_study.Setting(0.5, 0.1)
-CELLS = [batch_study.Cell("shuffled", 512), batch_study.Cell("user_blocked", 512)]
+SETTING = continued.Setting(0.5, 0.1)
+CELLS = [continued.Cell("shuffled", 512), continued.Cell("user_blocked", 512)]
 
 
 def measured(gain):
@@ -49,7 +50,7 @@ def measured(gain):
 
 def test_gains_are_against_the_control_of_the_same_batches_and_corrected():
     found = dict(zip(CELLS, (measured(0.2), measured(-0.1)), strict=True))
-    gains = batch_study.gains(found, (batch_study.CONTROL, SETTING))
+    gains = batch_study.gains(found, (continued.CONTROL, SETTING))
     assert [gain.cell for gain in gains] == CELLS
     for gain, expected in zip(gains, (0.2, -0.1), strict=True):
         np.testing.assert_allclose(gain.interval, [expected] * 3, atol=1e-12)
@@ -68,7 +69,7 @@ def test_gains_are_against_the_control_of_the_same_batches_and_corrected():
 def test_one_seed_has_an_interval_over_users():
     one = batch_study.Measured(*(part[:, :1] for part in measured(0.2)))
     noisy = one._replace(ndcg=one.ndcg + np.array([[[0.0] * 4], [[0.01, -0.01, 0.02, -0.02]]]))
-    (gain,) = batch_study.gains({CELLS[0]: noisy}, (batch_study.CONTROL, SETTING))
+    (gain,) = batch_study.gains({CELLS[0]: noisy}, (continued.CONTROL, SETTING))
     expected = statistics.summary(noisy.ndcg[1, 0] - noisy.ndcg[0, 0])
     assert gain.interval == (expected.mean, expected.low, expected.high)
 
@@ -92,7 +93,7 @@ def test_the_experiment_runs_and_goes_on_without_training_twice(data_dir, tmp_pa
     assert (tmp_path / "run" / "gains.png").read_bytes().startswith(b"\x89PNG")
 
     before = (tmp_path / "run" / "results.json").read_bytes()
-    monkeypatch.setattr(batch_study, "_fit", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr(continued, "_fit", lambda *_: pytest.fail("it trained again"))
     experiment.main(config)
     assert (tmp_path / "run" / "results.json").read_bytes() == before
 
@@ -110,12 +111,13 @@ def test_a_seed_goes_on_from_its_own_tables_and_its_control_with_the_clean_loss(
     on = bench.leave_one_out(
         Split(data, data.take(np.arange(0, 40, 20)), data.take(np.arange(60, 200, 20))), list_length=3
     )
-    settings = (batch_study.CONTROL, SETTING, batch_study.Setting(1.0, 0.3))
-    plan = batch_study.Plan(MODEL, on, optimizer, 1, 1, (4, 7), settings)
+    settings = (continued.CONTROL, SETTING, continued.Setting(1.0, 0.3))
+    base = continued.Start(MODEL, data, optimizer, 1, (4, 7))
+    plan = batch_study.Plan(base, on, 1, settings)
     for folder in ("logs", "checkpoints"):
         (tmp_path / folder).mkdir()
-    begun = batch_study._begun(tmp_path, plan)
-    cell = batch_study.Cell("item_blocked", 20)
+    begun = continued.begun(tmp_path, base)
+    cell = continued.Cell("item_blocked", 20)
     found = batch_study._gone_on(tmp_path, plan, cell, begun)
 
     def alone(start, key, objective, cell, seed):
@@ -127,14 +129,14 @@ def test_a_seed_goes_on_from_its_own_tables_and_its_control_with_the_clean_loss(
         return trainer.get(trainer.run(state, {}, sampling.seen(data), batches)[0]).trained
 
     clean, surface = objectives.pairwise(model=MODEL), surfaces.tables("user", "item")
-    for place, seed in enumerate(plan.seeds):
+    for place, seed in enumerate(base.seeds):
         init_key, first, second = jax.random.split(jax.random.key(seed), 3)
-        start = alone(MODEL.init(init_key), first, clean, batch_study.BEGINNING, seed)
+        start = alone(MODEL.init(init_key), first, clean, continued.BEGINNING, seed)
         assert checkpoint.digest(sweep.model(begun, place)) == checkpoint.digest(start)
         for number, setting in enumerate(settings):
             attack = fgsm.attack(epsilon=setting.epsilon)
             robust = apr.objective(clean=clean, attack=attack, surface=surface, adv_weight=setting.adv_weight)
-            objective = clean if setting == batch_study.CONTROL else robust
+            objective = clean if setting == continued.CONTROL else robust
             expected = alone(start, second, objective, cell, seed)["tables"]
             tables = sweep.model(found.trained, 2 * number + place)["tables"]
             for name, table in expected.items():
@@ -143,7 +145,7 @@ def test_a_seed_goes_on_from_its_own_tables_and_its_control_with_the_clean_loss(
     measured = batch_study._measure(tmp_path, plan, cell, found)
     lines = [json.loads(line) for line in (tmp_path / "logs" / "item_blocked__batch_20.jsonl").read_text().splitlines()]
     for number, setting in enumerate(settings):
-        for place, seed in enumerate(plan.seeds):
+        for place, seed in enumerate(base.seeds):
             params = {**sweep.model(found.trained, 2 * number + place), "given": {}}
             ranks = bench.ranks(MODEL, params, on.test)
             np.testing.assert_array_equal(measured.ndcg[number, place], metrics.ndcg(ranks, 3, on.test.num_ranked))

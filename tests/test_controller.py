@@ -98,6 +98,22 @@ def test_epsilon_and_weight_reach_the_step(tmp_path):
     assert all((a != b).any() for a, b in ((ends[0], ends[1]), (ends[0], ends[2]), (ends[1], ends[2])))
 
 
+def test_two_devices_decide_as_one_does(tmp_path):
+    """Each has half of a batch; what is seen differs by rounding, what is decided not at all."""
+    logs = []
+    for count in (1, 2):
+        controlled_run.fit(tmp_path / str(count), num_devices=count, validate=controlled_run.validate_smoothly)
+        logs.append(controlled_run.decided(tmp_path / str(count)))
+    seen = {"clean", "robust", "best_clean", "best_robust"}
+    for one, two in zip(*logs, strict=True):
+        decided = one.keys() - seen - {"reason"}  # which names what was seen
+        assert {name: one[name] for name in decided} == {name: two[name] for name in decided}
+        for name in seen:
+            assert two[name] == pytest.approx(one[name], rel=1e-4)
+    words = " ".join(line["reason"] for line in logs[0])
+    assert all(word in words for word in ("rise", "fall", "learning rate cut"))
+
+
 class Crash(Exception):
     """What stands for a process that dies."""
 

@@ -91,6 +91,20 @@ def test_a_field_that_came_or_went_is_a_difference(tmp_path):
         run_directory.open_run(tmp_path, Later(), DATA).__enter__()
 
 
+def test_a_field_that_came_and_asks_for_nothing_is_no_difference(tmp_path, capsys):
+    @dataclasses.dataclass(frozen=True)
+    class Later(Config):
+        sampler: str | None = None
+
+    with run_directory.open_run(tmp_path, Config(), DATA):
+        pass
+    with run_directory.open_run(tmp_path, Later(), DATA) as run:
+        assert not run.is_new
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match=r'config\.sampler: \(absent\) -> "shuffled"'):
+        run_directory.open_run(tmp_path, Later(sampler="shuffled"), DATA).__enter__()
+
+
 def test_another_environment_is_warned_of_not_refused(tmp_path, capsys):
     with run_directory.open_run(tmp_path, Config(), DATA):
         pass

@@ -167,3 +167,17 @@ def test_holm_multiplies_by_what_is_left_and_never_falls():
 def test_holm_refuses_what_is_no_p_value(values):
     with pytest.raises(ValueError, match="Expected"):
         statistics.holm(np.array(values))
+
+
+def test_declared_comparisons_are_corrected_for_each_other():
+    """Eight seeds that all agree, and eight of which half disagree."""
+    base = np.random.default_rng(0).uniform(size=(8, 5))
+    better = base + np.linspace(0.1, 0.2, 8)[:, None]
+    mixed = base + np.array([0.1, -0.1] * 4)[:, None]
+    first, second = statistics.declared([(better, base), (mixed, base)])
+    assert first.p_value == first.smallest_p_value == pytest.approx(2 * 2 / 2**8)
+    assert second.p_value == 1
+    assert first.interval == statistics.crossed_bootstrap(better - base, seed=0)
+    one_seed = statistics.declared([(better[:1], base[:1])])[0]
+    assert (one_seed.p_value, one_seed.smallest_p_value) == (1, 1)
+    assert one_seed.interval.mean == pytest.approx(0.1)

@@ -94,6 +94,27 @@ def test_a_run_killed_in_each_stage_and_taken_up_again_ends_with_the_same_bytes(
         assert (tmp_path / "run" / name).read_bytes() == (undisturbed[0] / name).read_bytes(), name
 
 
+def test_a_robust_choice_stands_beside_the_clean_one_and_changes_nothing_else(undisturbed, data, tmp_path):
+    """Of three looks at BPR and one at APR."""
+    run, flags = tmp_path / "run", ("--epochs", "30", "--robust-epsilon", "0.5")
+    status, _, err = finish(start(data, run, *flags))
+    assert status == 0, err
+    found = json.loads((run / "results.json").read_text())
+    by = ("validation epoch", "robust validation epoch", "last epoch")
+    assert list(dict.fromkeys(r["chosen_by"] for r in found)) == list(by)
+    attacked = {c: [r["value"] for r in found if r["chosen_by"] == c and r["attack"] == "PGD-2"] for c in by}
+    assert len(attacked[by[0]]) == len(attacked[by[1]]) > len(attacked[by[2]]) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    looks = [line for line in lines if line["model"] == "bpr" and "valid_ndcg" in line]
+    assert [line["epoch"] for line in looks] == [10, 20, 30]
+    for chosen_by, score in zip(by, ("valid_ndcg", "valid_robust_ndcg"), strict=False):
+        (step,) = {r["step"] for r in found if r["chosen_by"] == chosen_by and r["defence"] is None}
+        assert step == max(looks, key=lambda line: line[score])["step"]
+    before = [json.loads(line) for line in (undisturbed[0] / "metrics.jsonl").read_text().splitlines()]
+    kept = [line | {"valid_robust_ndcg": 0} for line in lines if line["model"] == "bpr"][:10]
+    assert kept == [line | {"valid_robust_ndcg": 0} for line in before][:10]
+
+
 def test_the_same_command_again_shows_the_same_table_at_once(undisturbed, data):
     status, out, _ = finish(start(data, undisturbed[0]))
     assert status == 0
