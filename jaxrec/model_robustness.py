@@ -42,28 +42,35 @@ OVERLAP = "list_overlap"
 GAP = "list_gap"
 
 
-def some_users(on: bench.Bench, num: int, *, seed: int) -> tuple[Interactions, np.ndarray]:
-    """The test items of `num` random users (all where there are fewer), and those users, ascending."""
-    users = np.unique(on.split.test.users)
+def some_users(held_out: Interactions, num: int, *, seed: int) -> tuple[Interactions, np.ndarray]:
+    """The held-out items of `num` random users (all where there are fewer), and those users, ascending."""
+    users = np.unique(held_out.users)
     chosen = np.sort(np.random.default_rng(seed).permutation(users)[:num]).astype(np.int32)
-    return on.split.test.take(np.isin(on.split.test.users, chosen)), chosen
+    return held_out.take(np.isin(held_out.users, chosen)), chosen
 
 
-def protocol(model: Model, params: Params, on: bench.Bench, *, num_users: int, seed: int) -> robustness.Protocol:
-    """Full ranking of some users' test items, and the adversary who knows these users' clean lists."""
-    held_out, users = some_users(on, num_users, seed=seed)
-    listing = evaluate.prepare_lists([on.both], users=users)
-    length = min(10, on.both.num_items)
+def protocol(
+    model: Model, params: Params, on: bench.Bench, *, num_users: int, seed: int, valid: bool = False
+) -> robustness.Protocol:
+    """Full ranking of some users' test items (or validation items), and the adversary who knows their clean lists."""
+    both, held_out = (on.split.train, on.split.valid) if valid else (on.both, on.split.test)
+    held_out, users = some_users(held_out, num_users, seed=seed)
+    listing = evaluate.prepare_lists([both], users=users)
+    length = min(10, both.num_items)
     lists = np.asarray(evaluate.lists(model, params, listing, length))
     filled = lists >= 0
-    known = Interactions(
-        np.repeat(users, filled.sum(axis=1)), lists[filled], num_users=on.both.num_users, num_items=on.both.num_items
+    listed = Interactions(
+        np.repeat(users, filled.sum(axis=1)), lists[filled], num_users=both.num_users, num_items=both.num_items
     )
+    batch = {"users": listed.users, "pos": listed.items, "neg": listed.items, "where": np.ones(len(listed), bool)}
     return robustness.Protocol(
-        ranking=evaluate.prepare([on.both], held_out),
+        ranking=evaluate.prepare([both], held_out),
         listing=listing,
         list_length=length,
-        known=adversaries.Known({}, evaluate.prepare_lists([known], users=users, chunk_size=256).chunks),
+        known=adversaries.Known(
+            {name: jnp.asarray(column) for name, column in batch.items()},
+            evaluate.prepare_lists([listed], users=users, chunk_size=256).chunks,
+        ),
     )
 
 

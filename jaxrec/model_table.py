@@ -50,6 +50,7 @@ class Fit(NamedTuple):
         parts: Rows that are trained before, on the same pairs; they and the row itself are refitted (`Row.epochs`).
         start: Their params -> params to start from; `Model.init` by default.
         carried: The params a training starts from -> what its state carries (`TrainState`).
+        given: Their params -> what the objective is given besides, such as a teacher.
     """
 
     make: Callable[[train.Devices], train.Step]
@@ -62,6 +63,7 @@ class Fit(NamedTuple):
     parts: tuple["Row", ...] = ()
     start: Callable[..., Params] | None = None
     carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {}
+    given: Callable[..., dict[str, PyTree]] | None = None
 
 
 class Row(NamedTuple):
@@ -75,7 +77,8 @@ class Row(NamedTuple):
         seeds: How many of the table's seeds it takes: 1 for a model without chance. None for all.
         epochs: What decides how long it is trained. "refit": validation, for as many epochs again on training and
             validation pairs; "best": validation, and that epoch's model is taken; "fixed": `Fit.num_epochs`, as
-            published, on training and validation pairs.
+            published, on training and validation pairs; "last": the same on training pairs alone, so that validation
+            may choose among rows.
         options: {in words: model}, models that solve, among which validation chooses; `model` is then one of them.
     """
 
@@ -84,7 +87,7 @@ class Row(NamedTuple):
     training: str
     fit: Fit | None = None
     seeds: int | None = None
-    epochs: Literal["refit", "best", "fixed"] = "refit"
+    epochs: Literal["refit", "best", "fixed", "last"] = "refit"
     options: Mapping[str, Model] = {}
 
 
@@ -117,6 +120,7 @@ def by_steps(
     parts: tuple[Row, ...] = (),
     start: Callable[..., Params] | None = None,
     carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {},
+    given: Callable[..., dict[str, PyTree]] | None = None,
     num_replays: int = 1,
 ) -> Fit:
     """The `Fit` of an objective; on the touched rows alone where that gives the same.
@@ -129,7 +133,7 @@ def by_steps(
         step = train.make_step(objective, optimizer, reads=model.reads, devices=devices)
         return step if num_replays == 1 else train.replayed(step, num_replays)
 
-    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, parts, start, carried)
+    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, parts, start, carried, given)
 
 
 def by_direct_steps(
@@ -205,6 +209,28 @@ def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first
     if not (directory / "checkpoints" / name).is_dir():
         raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
     return _knowing(row, _final(_Table(directory, on, first_seed), row, seed), on)
+
+
+class Finished(NamedTuple):
+    """A training at its end: params that know no interactions yet, steps taken, and seconds of an epoch (median)."""
+
+    params: Params
+    step: int
+    seconds: float
+
+
+def finish(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int) -> Finished:
+    """Trains a row of the kind "last", from its newest checkpoint if there is one; the rows that it starts from too.
+
+    Raises:
+        ValueError: If the row is of another kind.
+    """
+    if row.fit is None or row.epochs != "last":
+        raise ValueError(f'Expected a fit of {row.name} with epochs="last", got epochs="{row.epochs}".')
+    for folder in ("checkpoints", "logs"):
+        (directory / folder).mkdir(exist_ok=True)
+    found = _final(_Table(directory, on, seed), row, seed)
+    return Finished({**found.state.trained, "given": found.given}, found.step, found.seconds)
 
 
 def learning_curves(directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, seed: int) -> dict[str, Curve]:
@@ -289,7 +315,7 @@ def _final(table: _Table, row: Row, seed: int) -> _Found:
     if row.epochs == "best":
         return _fit(table, row, name, seed, None)
     fixed = row.fit.num_epochs if row.fit else 0
-    return _fit(table, row, name, seed, fixed if row.epochs == "fixed" else _choice(table, row).meta["epoch"])
+    return _fit(table, row, name, seed, fixed if row.epochs in ("fixed", "last") else _choice(table, row).meta["epoch"])
 
 
 def _choice(table: _Table, row: Row) -> _Found:
@@ -303,21 +329,30 @@ def _start(table: _Table, row: Row, name: str, seed: int, choosing: bool) -> Par
     path = table.directory / "checkpoints" / name
     if row.fit is None or row.fit.start is None or (path.is_dir() and checkpoint.newest(path)):
         return params
-    if any(each.epochs != "refit" for each in (row, *row.fit.parts)):
-        raise ValueError(f"Expected {row.name} and the rows it starts from to be refitted: others know other pairs.")
-    found = [_choice(table, part) if choosing else _final(table, part, seed) for part in row.fit.parts]
-    begun = row.fit.start(*({**part.state.trained, "given": part.given} for part in found))
+    begun = row.fit.start(*_parts(table, row, seed, choosing))
     return {**begun, "given": params["given"]}
 
 
+def _parts(table: _Table, row: Row, seed: int, choosing: bool) -> list[Params]:
+    """What the rows before it have learned."""
+    parts = row.fit.parts if row.fit else ()
+    kinds = {each.epochs for each in (row, *parts)}
+    if len(kinds) > 1 or not kinds <= {"refit", "last"}:
+        raise ValueError(f"Expected {row.name} and the rows it starts from to be refitted: others know other pairs.")
+    found = [_choice(table, part) if choosing else _final(table, part, seed) for part in parts]
+    return [{**part.state.trained, "given": part.given} for part in found]
+
+
 def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) -> _Found:
-    """A training of so many epochs on training and validation pairs; or on training pairs, the best by validation."""
+    """A training of so many epochs, on validation pairs too but for "last"; or the best by validation."""
     fit, on = row.fit, table.on
     if fit is None:
         raise ValueError(f"Expected a fit of {row.name}.")
-    pairs = on.split.train if num_epochs is None else on.both
+    pairs = on.split.train if num_epochs is None or row.epochs == "last" else on.both
     params = _start(table, row, name, seed, num_epochs is None)
     given = row.model.knowing(params, pairs)["given"]
+    if fit.given is not None:
+        given = {**given, **fit.given(*_parts(table, row, seed, num_epochs is None))}
     key = jax.random.split(jax.random.key(seed))[1]
     state = train.init_state(params, fit.optimizer, key, carried=fit.carried(params))
     folder = table.directory / "logs"

@@ -103,11 +103,11 @@ def page(found: Sequence[Record]) -> str:
     title = " and ".join(dict.fromkeys(f"{record.experiment} on {record.dataset}" for record in found))
     parts = [f"# {title}"]
     if any(record.metric == LEADING for record in found):
-        parts += [_markdown(first_look(found)), "## Every value"]
-    parts += [_markdown(_values(rows, keys, headings[i : i + WIDTH])) for i in range(0, len(headings), WIDTH)]
+        parts += [markdown(first_look(found)), "## Every value"]
+    parts += [markdown(_values(rows, keys, headings[i : i + WIDTH])) for i in range(0, len(headings), WIDTH)]
     if varied:
         conditions = Table([*keys, *varied], [], [[*row.words([*keys, *varied])] for row in rows])
-        parts += ["## Conditions that differ", _markdown(conditions)]
+        parts += ["## Conditions that differ", markdown(conditions)]
     notes = [f"- {name}: {values[name][0]}" for name in others if len(values[name]) == 1]
     if any(record.interval for record in found):
         notes.append("- in brackets: 95 % intervals")
@@ -155,7 +155,7 @@ def _headings(rows: Sequence[_Row]) -> list[str]:
     return list(dict.fromkeys(heading for row in rows for heading in row.cells))
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
     """A table in Markdown."""
     rule = ["---"] * len(table.words) + ["--:"] * len(table.numbers)
     return "\n".join(f"| {' | '.join(line)} |" for line in ([*table.words, *table.numbers], rule, *table.rows))

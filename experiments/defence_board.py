@@ -1,0 +1,350 @@
+"""Every defence on one board: the same start, compute, tuning and seeds, and new attacks on each final model.
+
+From a model's clean tables each defence trains on for as many epochs as the clean loss does (He et al., SIGIR 2018),
+tries as many settings, and is then attacked white box at relative epsilons, certified where scores are dot products,
+and looked at for gradient masking. Controls stand among them: noise, and the plain tables scaled up, which no budget
+relative to norms may reward. Where a defence does not apply to a model the board says why.
+
+Expected: TODO
+Cost:     TODO
+Run:      python -m experiments.defence_board --models MF --num-seeds 5
+          python -m experiments.defence_board --only MF/APR TRADES    (these rows and their plain ones; a run goes on)
+"""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+from jaxrec import command, runtime
+
+ModelName = Literal["MF", "NeuMF", "LightGCN", "SASRec"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    models: tuple[ModelName, ...] = ("MF", "NeuMF", "LightGCN", "SASRec")  # whose rows are wanted
+    only: tuple[str, ...] = ()  # rows by MODEL/DEFENCE, MODEL or DEFENCE (default: all)
+    epsilons: tuple[float, ...] = (0.1, 0.2)  # of the final attacks, in mean row norms; validation chooses at the first
+    absolute_epsilons: tuple[float, ...] = (0.5,)  # the same as L2 radii of each row, to be held beside them
+    certified: tuple[float, ...] = (0.01, 0.02)  # relative epsilons of the certificate
+    num_steps: int = 10  # gradient steps of PGD and APGD
+    attacked_users: int = 1000  # random users whose lists are attacked and whose test items are ranked
+    doubted_users: int = 256  # of the flags of gradient masking
+    mf_epochs: tuple[int, int] = (100, 20)  # clean, and with each defence from there
+    neumf_epochs: tuple[int, int] = (12, 4)
+    lightgcn_epochs: tuple[int, int] = (16, 8)
+    sasrec_epochs: tuple[int, int] = (60, 20)
+    mf_radii: tuple[float, float] = (0.5, 1.0)  # absolute, of training's adversaries: the two settings of each row
+    neumf_radii: tuple[float, float] = (0.1, 0.3)
+    lightgcn_radii: tuple[float, float] = (0.1, 0.3)
+    sasrec_radii: tuple[float, float] = (0.1, 0.3)
+    adv_weight: float = 1.0  # of the adversarial loss, in all rows
+    dimension: int = 64  # of MF and LightGCN
+    seed: int = 0  # of the first training, and of the validation items where times are unknown
+    num_seeds: int = 1  # trainings of each row, with seeds seed, seed + 1, ...
+    users: int | None = None  # the first of them only (default: all)
+    run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/defence_board/NAME)
+    data_dir: pathlib.Path | None = None  # holds MovieLens-1M (default: $JAXREC_DATA, cache, download, sample)
+    smoke: bool = False  # the whole path on 100 users, tiny models, one epoch
+
+
+EPOCHS = ("mf_epochs", "neumf_epochs", "lightgcn_epochs", "sasrec_epochs")
+RADII = ("mf_radii", "neumf_radii", "lightgcn_radii", "sasrec_radii")
+EXPECTED = {
+    **dict.fromkeys((*EPOCHS, *RADII, "epsilons", "absolute_epsilons", "certified"), command.POSITIVE),
+    **dict.fromkeys(
+        ("num_steps", "attacked_users", "doubted_users", "dimension", "num_seeds", "users"), command.POSITIVE
+    ),
+    **dict.fromkeys(("adv_weight", "seed"), command.NON_NEGATIVE),
+}
+SMOKE = {**dict.fromkeys(EPOCHS, (1, 1)), "users": 100, "dimension": 8, "num_steps": 2, "doubted_users": 32}
+MAY_CHANGE = ("run_dir", "data_dir", "models", "only", "num_seeds")
+
+
+def main(config: Config) -> None:
+    command.check(config, EXPECTED)
+    runtime.prepare()
+    from jaxrec import bench, board, board_records, run_directory, study
+
+    config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
+    data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    rows, examined = board.rows(subjects(config, data), defences(config, data)), exam(config)
+    asked = [row for row in board.chosen(rows, config.only) if row.subject.name in config.models]
+    path = config.run_dir or study.run_path("defence_board", data, config, may_change=MAY_CHANGE)
+    with run_directory.open_run(path, config, data.fingerprint, may_change=MAY_CHANGE):
+        found = board.run(path, rows, asked, bench.leave_one_out(data.split, cutoffs=(10,)), examined, seeds)
+        made = board_records.records_of("defence_board", found, rows, data)
+        board_records.publish(path, made)
+
+
+def exam(config: Config):
+    """What every final model is put through."""
+    from jaxrec import board, model_robustness, oracles, worst_of
+    from jaxrec.attacks import apgd, fgsm, pgd
+
+    def worst(epsilon):
+        by_pgd = pgd.attack(epsilon=epsilon, num_steps=config.num_steps)
+        return worst_of.shared(
+            [fgsm.attack(epsilon=epsilon), by_pgd, apgd.attack(epsilon=epsilon, num_steps=config.num_steps)]
+        )
+
+    def blind(model, params, surface, known):
+        return oracles.spsa(model_robustness.ADVERSARY(model, params, surface, known), num_samples=8)
+
+    return board.Exam(
+        attacks={"noise": lambda epsilon: worst_of.control(3, epsilon=epsilon), "worst of FGSM, PGD, APGD": worst},
+        epsilons={"relative": sorted(config.epsilons), "absolute": sorted(config.absolute_epsilons)},
+        certified=sorted(config.certified),
+        choosing=lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=5),
+        num_users=config.attacked_users,
+        num_doubted=config.doubted_users,
+        flag_steps=3,
+        black_box={"SPSA": (lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=2), blind)},
+    )
+
+
+def subjects(config: Config, data):
+    """The models and their clean trainings."""
+    import functools
+
+    import optax
+
+    from jaxrec import board, consistency, factor_bounds, losses, objectives, sampling, sequences, surfaces
+    from jaxrec.models import lightgcn, mf, neumf, sasrec
+
+    train = data.split.train
+    sizes = {"num_users": train.num_users, "num_items": train.num_items}
+    both = surfaces.tables("user", "item")
+
+    factors = mf.model(**sizes, dimension=config.dimension)
+    neural = neumf.model(**sizes, dimension=16)
+    graph = lightgcn.model(**sizes, dimension=config.dimension)
+    attention = sasrec.model(**sizes, max_length=200)
+
+    def over(temperature):  # a loss of scores and relevance, softened
+        return lambda scores, relevant: losses.softmax(scores / temperature, relevant)
+
+    def next_item(loss=losses.bce):
+        return sequences.next_item(
+            model=attention, num_items=train.num_items, negatives="place", loss=loss, piece_size=4
+        )
+
+    return [
+        board.Subject(
+            name="MF",
+            model=factors,
+            clean=objectives.pairwise(model=factors),
+            softened=lambda t: objectives.listwise(model=factors, loss=over(t)),
+            list_scores=consistency.batch_items,
+            surface=both,
+            radii=config.mf_radii,
+            optimizer=optax.adagrad(0.05, initial_accumulator_value=0.1),
+            batch_size=512,
+            training=f"BPR, d {config.dimension}, Adagrad .05, batch 512",
+            start_epochs=config.mf_epochs[0],
+            epochs=config.mf_epochs[1],
+            bounds=factor_bounds.of_tables(factors),
+        ),
+        board.Subject(
+            name="NeuMF",
+            model=neural,
+            clean=objectives.listwise(model=neural, loss=losses.bce),
+            softened=lambda t: objectives.listwise(model=neural, loss=over(t)),
+            list_scores=consistency.own_items,
+            surface=both,
+            radii=config.neumf_radii,
+            optimizer=optax.adam(1e-3),
+            batch_size=512,
+            training="BCE, 4 negatives, d 16, Adam .001, batch 512",
+            start_epochs=config.neumf_epochs[0],
+            epochs=config.neumf_epochs[1],
+            draw=functools.partial(sampling.negatives, num=4),
+        ),
+        board.Subject(
+            name="LightGCN",
+            model=graph,
+            clean=objectives.pairwise(model=graph, l2=1e-4),
+            softened=lambda t: objectives.listwise(model=graph, loss=over(t)),
+            list_scores=consistency.own_items,
+            surface=both,
+            radii=config.lightgcn_radii,
+            optimizer=optax.adam(5e-3),
+            batch_size=8192,
+            training=f"BPR, d {config.dimension}, 3 layers, L2 .0001, Adam .005, batch 8,192",
+            start_epochs=config.lightgcn_epochs[0],
+            epochs=config.lightgcn_epochs[1],
+            bounds=factor_bounds.of_propagation(num_layers=3),
+        ),
+        board.Subject(
+            name="SASRec",
+            model=attention,
+            clean=next_item(),
+            softened=lambda t: next_item(lambda scores, relevant, where: losses.softmax(scores / t, relevant, where)),
+            list_scores=consistency.all_items(num_items=train.num_items),
+            surface=surfaces.tables("item"),
+            radii=config.sasrec_radii,
+            optimizer=optax.adam(1e-3, b2=0.98),
+            batch_size=128,
+            training="BCE, 1 negative a place, d 50, Adam .001, 128 histories a step",
+            start_epochs=config.sasrec_epochs[0],
+            epochs=config.sasrec_epochs[1],
+            examples=sequences.examples,
+        ),
+    ]
+
+
+def defences(config: Config, data):
+    """Every defence: a subject -> the settings that it tries, one for each of its radii, or why it does not apply."""
+    import jax
+    import numpy as np
+    import optax
+
+    from jaxrec import board, norms, worst_of
+    from jaxrec.attacks import fgsm, pgd
+    from jaxrec.board import Setting
+    from jaxrec.defences import (
+        apr,
+        distillation,
+        mixed,
+        multi_norm,
+        noise,
+        sam,
+        scheduled,
+        tail_aware,
+        trades,
+        virtual_adversarial,
+        vulnerability_aware,
+        weight_perturbation,
+    )
+
+    train, weight = data.split.train, config.adv_weight
+    popularity = np.bincount(train.items, minlength=train.num_items)
+
+    def by_radius(make, **options):
+        """One setting for each radius of training's adversary: `make(subject, radius)` is its objective."""
+        return lambda on: [Setting(f"epsilon {radius:g}", make(on, radius), **options) for radius in on.radii]
+
+    def against(attack):
+        """APR against another attack, `attack(radius)`."""
+        return by_radius(
+            lambda on, radius: apr.objective(
+                clean=on.clean, attack=attack(radius), surface=on.surface, adv_weight=weight
+            )
+        )
+
+    def two_norms(radius):  # an Linf ball inside the L2 ball of 64 dimensions
+        return [fgsm.attack(epsilon=radius), fgsm.attack(epsilon=radius / 8, norm=norms.LINF)]
+
+    def fast(radius):
+        return pgd.attack(epsilon=radius, num_steps=1, step_size=1.25 * radius, random_start=True)
+
+    def comparing(defence, attack):
+        """Of lists before and after `attack(radius)`."""
+        return by_radius(
+            lambda on, radius: defence.objective(
+                clean=on.clean,
+                model=on.model,
+                attack=attack(radius),
+                surface=on.surface,
+                list_scores=on.list_scores,
+                adv_weight=weight,
+            )
+        )
+
+    def plain(on):
+        slower = optax.chain(on.optimizer, optax.scale(0.3))
+        return [Setting("clean loss", on.clean), Setting("clean loss, learning rate x .3", on.clean, optimizer=slower)]
+
+    def grown(on):
+        if on.bounds is None:
+            return "its scores are no products of its tables, so that growing them changes the lists"
+        grow = lambda params: {**params, "tables": jax.tree.map(lambda x: 10 * x, params["tables"])}
+        return [
+            each._replace(words=f"{each.words}, tables x 10", after=grow, trained_as=f"{board.PLAIN}, {each.words}")
+            for each in plain(on)
+        ]
+
+    def by_user(on, radius):
+        return vulnerability_aware.objective(
+            clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.surface, adv_weight=weight
+        )
+
+    def spares_the_tail(on, radius):
+        return tail_aware.objective(
+            clean=on.clean,
+            attack=fgsm.attack(epsilon=radius),
+            surface=on.surface,
+            scales={"item": tail_aware.scales(popularity)},
+            adv_weight=weight,
+        )
+
+    def distilled(on):
+        return [Setting(f"temperature {t:g}", student(on, t), dense=True, teacher=on.softened(t)) for t in (5.0, 20.0)]
+
+    def student(on, temperature):
+        def objective(params, batch, key, reduce):
+            teacher = {**params["given"][board.TEACHER], "given": params["given"]}
+            learn = distillation.objective(
+                model=on.model,
+                teacher=on.model,
+                teacher_params=teacher,
+                num_users=train.num_users,
+                num_items=train.num_items,
+                list_scores=on.list_scores,
+                temperature=temperature,
+            )
+            return learn(params, batch, key, reduce)
+
+        return objective
+
+    def ramp(on, radius):
+        num_steps = on.epochs * -(-len(on.examples(train)) // on.batch_size)
+        return scheduled.schedule(
+            make=lambda epsilon: apr.objective(
+                clean=on.clean, attack=fgsm.attack(epsilon=epsilon), surface=on.surface, adv_weight=weight
+            ),
+            epsilon=optax.linear_schedule(0.0, radius, max(num_steps // 2, 1)),
+        )
+
+    return {
+        board.PLAIN: plain,
+        "norms grown (control)": grown,
+        "noise (control)": by_radius(
+            lambda on, radius: noise.objective(clean=on.clean, surface=on.surface, epsilon=radius, adv_weight=weight)
+        ),
+        "APR": against(lambda radius: fgsm.attack(epsilon=radius)),
+        "PGD-3 training": against(lambda radius: pgd.attack(epsilon=radius, num_steps=3)),
+        "fast": against(fast),
+        "multi-norm, average": by_radius(
+            lambda on, radius: multi_norm.objective(
+                clean=on.clean, attacks=two_norms(radius), surface=on.surface, adv_weight=weight
+            )
+        ),
+        "multi-norm, max": against(lambda radius: worst_of.shared(two_norms(radius))),
+        "TRADES": comparing(trades, lambda radius: pgd.attack(epsilon=radius, num_steps=2, random_start=True)),
+        "virtual adversarial": comparing(
+            virtual_adversarial, lambda radius: virtual_adversarial.power_iteration(epsilon=radius)
+        ),
+        "vulnerability-aware": lambda on: (
+            by_radius(by_user)(on) if on.model.sequence is None else "it has no rows of users to set a radius for"
+        ),
+        "tail-aware": by_radius(spares_the_tail, dense=True),
+        "SAM": by_radius(lambda on, radius: sam.objective(clean=on.clean, epsilon=10 * radius)),  # as on 100 rows
+        "AWP": by_radius(
+            lambda on, radius: weight_perturbation.objective(
+                clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.surface, adv_weight=weight
+            )
+        ),
+        "distillation": distilled,
+        "mixed": by_radius(
+            lambda on, radius: mixed.objective(
+                clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.surface, relative_weight=weight
+            )
+        ),
+        "scheduled": by_radius(ramp),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main, Config)
