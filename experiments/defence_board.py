@@ -29,7 +29,7 @@ class Config:
     certified: tuple[float, ...] = (0.01, 0.02)  # relative epsilons of the certificate
     num_steps: int = 10  # gradient steps of PGD and APGD
     attacked_users: int = 1000  # random users whose lists are attacked and whose test items are ranked
-    doubted_users: int = 256  # of the flags of gradient masking
+    doubted_users: int = 256  # of the flags of gradient masking (0: none is looked for)
     mf_epochs: tuple[int, int] = (100, 20)  # clean, and with each defence from there
     neumf_epochs: tuple[int, int] = (12, 4)
     lightgcn_epochs: tuple[int, int] = (16, 8)
@@ -52,10 +52,8 @@ EPOCHS = ("mf_epochs", "neumf_epochs", "lightgcn_epochs", "sasrec_epochs")
 RADII = ("mf_radii", "neumf_radii", "lightgcn_radii", "sasrec_radii")
 EXPECTED = {
     **dict.fromkeys((*EPOCHS, *RADII, "epsilons", "absolute_epsilons", "certified"), command.POSITIVE),
-    **dict.fromkeys(
-        ("num_steps", "attacked_users", "doubted_users", "dimension", "num_seeds", "users"), command.POSITIVE
-    ),
-    **dict.fromkeys(("adv_weight", "seed"), command.NON_NEGATIVE),
+    **dict.fromkeys(("num_steps", "attacked_users", "dimension", "num_seeds", "users"), command.POSITIVE),
+    **dict.fromkeys(("adv_weight", "seed", "doubted_users"), command.NON_NEGATIVE),
 }
 SMOKE = {**dict.fromkeys(EPOCHS, (1, 1)), "users": 100, "dimension": 8, "num_steps": 2, "doubted_users": 32}
 MAY_CHANGE = ("run_dir", "data_dir", "models", "only", "num_seeds")

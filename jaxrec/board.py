@@ -125,7 +125,7 @@ class Exam(NamedTuple):
         certified: Relative epsilons, smaller ones: certificates give out long before attacks succeed.
         choosing: The attack under which validation chooses, at the first relative epsilon.
         num_users: Random users who are listed, ranked and attacked.
-        num_doubted: Of whom the flags of gradient masking are asked, for the first seed.
+        num_doubted: Of whom the flags of gradient masking are asked, for the first seed; with 0 none is.
         flag_steps: Gradient steps of the attacks that flags compare.
         black_box: As in `gradient_masking.inspect`.
     """
@@ -251,7 +251,7 @@ def _examine(
     params = model.knowing(params, on.both)
     display.say(f"{row.name}, seed {seed}, {setting.words}: attacks")
     measured = _attacked(row.subject, model, params, on, exam, seed)
-    flags = _doubts(row.subject, model, params, on, exam, seed) if is_first else []
+    flags = _doubts(row.subject, model, params, on, exam, seed) if is_first and exam.num_doubted else []
     about = {
         "setting": setting.words,
         "tried": tried,

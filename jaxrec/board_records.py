@@ -9,7 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import board, frontier, provenance, records, results, robustness, splits, statistics, study, summaries
+from jaxrec import (
+    board,
+    display,
+    files,
+    frontier,
+    provenance,
+    records,
+    results,
+    robustness,
+    splits,
+    statistics,
+    study,
+    summaries,
+)
 from jaxrec.records import Record
 
 K = 10
@@ -184,7 +197,7 @@ def doubts(cells: Mapping[str, Record]) -> str:
     gained = {each.epsilon_unit for each in gains if each.interval and each.interval[0] > 0}
     if "absolute" in gained and "relative" not in gained and any(each.epsilon_unit == "relative" for each in gains):
         tripped.append(NORMS_ALONE)
-    return "; ".join(tripped) or f"none of {len(flags)}"
+    return "; ".join(tripped) or (f"none of {len(flags)}" if flags else "not looked for")
 
 
 def page(found: Sequence[Record]) -> str:

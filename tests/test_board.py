@@ -1,0 +1,241 @@
+"""A board of defences on planted groups: what is trained once, chosen, attacked, recorded and shown."""
+
+import csv
+import io
+
+import jax
+import numpy as np
+import optax
+import planted
+import pytest
+
+from experiments import defence_board as experiment
+from jaxrec import (
+    bench,
+    board,
+    board_records,
+    consistency,
+    factor_bounds,
+    loop,
+    losses,
+    model_table,
+    objectives,
+    provenance,
+    records,
+    results,
+    study,
+    surfaces,
+    types,
+)
+from jaxrec.attacks import fgsm, random_noise
+from jaxrec.board import Setting
+from jaxrec.defences import apr, distillation
+from jaxrec.models import mf
+
+SPLIT = planted.two_groups()
+DATA = study.Data(SPLIT, "drawn", "drawn data", "leave-one-out", provenance.fingerprint(SPLIT))
+ON = bench.leave_one_out(SPLIT, cutoffs=(10,))
+MODEL = mf.model(num_users=20, num_items=20, dimension=4, init_scale=0.1)
+CLEAN = objectives.pairwise(model=MODEL)
+SUBJECT = board.Subject(
+    name="MF",
+    model=MODEL,
+    clean=CLEAN,
+    softened=lambda t: objectives.listwise(model=MODEL, loss=lambda s, r: losses.softmax(s / t, r)),
+    list_scores=consistency.all_items(num_items=20),
+    surface=surfaces.tables("user", "item"),
+    radii=(0.3,),
+    optimizer=optax.adagrad(0.3),
+    batch_size=32,
+    training="BPR",
+    start_epochs=8,
+    epochs=2,
+    bounds=factor_bounds.of_tables(MODEL),
+)
+EXAM = board.Exam(
+    attacks={"noise": lambda epsilon: random_noise.attack(epsilon=epsilon), "FGSM": lambda e: fgsm.attack(epsilon=e)},
+    epsilons={"relative": [1.0], "absolute": [2.0]},
+    certified=[0.001],
+    choosing=lambda epsilon: fgsm.attack(epsilon=epsilon),
+    num_users=20,
+    num_doubted=0,
+    flag_steps=2,
+    black_box={},
+)
+
+
+def student(params, batch, key, reduce):
+    """Of the teacher in what is given."""
+    learn = distillation.objective(
+        model=MODEL,
+        teacher=MODEL,
+        teacher_params={**params["given"][board.TEACHER], "given": {}},
+        num_users=20,
+        num_items=20,
+        list_scores=SUBJECT.list_scores,
+        temperature=2.0,
+    )
+    return learn(params, batch, key, reduce)
+
+
+def grow(params):
+    return {**params, "tables": jax.tree.map(lambda x: 10 * x, params["tables"])}
+
+
+def robust(on):
+    return apr.objective(clean=on.clean, attack=fgsm.attack(epsilon=on.radii[0]), surface=on.surface)
+
+
+ROWS = board.rows(
+    [SUBJECT],
+    {
+        board.PLAIN: lambda on: [Setting("clean loss", on.clean)],
+        "grown": lambda on: [Setting("tables x 10", on.clean, after=grow, trained_as="plain, clean loss")],
+        "APR": lambda on: [Setting("epsilon 0.3", robust(on))],
+        "distilled": lambda on: [Setting("T 2", student, dense=True, teacher=on.softened(2.0))],
+        "wheels": lambda on: "it has none",
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("board")
+    found = board.run(path, ROWS, ROWS, ON, EXAM, [3, 4])
+    return path, found, board_records.records_of("test", found, ROWS, DATA)
+
+
+def cells(found, defence):
+    return board_records.by_row(found)["MF", defence]
+
+
+def test_growing_norms_gains_nothing_at_a_relative_epsilon_and_much_at_an_absolute_one(finished):
+    plain, grown = (cells(finished[2], name) for name in (board.PLAIN, "grown"))
+    assert plain["FGSM, 1"].value < plain["clean"].value - 0.1, "the attack does something"
+    for name in ("clean", "FGSM, 1"):
+        assert grown[name].value == pytest.approx(plain[name].value, abs=1e-6)
+    assert grown["any (certified), 0.001"].value == pytest.approx(plain["any (certified), 0.001"].value, abs=1e-6)
+    assert grown["FGSM, 2 absolute"].value > plain["FGSM, 2 absolute"].value + 0.1
+    assert grown["row norms"].value == pytest.approx(10, rel=1e-5)
+    assert board_records.NORMS_ALONE in board_records.doubts(grown)
+    for name in ("APR", "distilled"):
+        assert cells(finished[2], name)["row norms"].value < 5
+
+
+def test_a_finished_board_is_read_and_a_lost_measurement_needs_no_training(finished, monkeypatch, tmp_path):
+    path, found, _ = finished
+    logs = {log.name: log.read_bytes() for log in (path / "logs").iterdir()}
+    assert "mf__grown__tables_x_10-3.jsonl" not in logs, "it is the plain training"
+    assert {f"mf__plain__clean_loss-{seed}.jsonl" for seed in (3, 4)} <= {*logs}
+    monkeypatch.setattr(loop, "_train", lambda *_: pytest.fail("it trained again"))
+    (path / "measured" / "mf_distilled-4.npz").unlink()
+    again = board.run(path, ROWS, ROWS, ON, EXAM, [3, 4])
+    for one, other in zip(again["MF/distilled"][4].measured, found["MF/distilled"][4].measured, strict=True):
+        np.testing.assert_array_equal(one.ranks.ranks, other.ranks.ranks)
+    assert {log.name: log.read_bytes() for log in (path / "logs").iterdir()} == logs
+    monkeypatch.setattr(model_table, "finish", lambda *_: pytest.fail("it was looked at again"))
+    assert board.run(path, ROWS, [], ON, EXAM, [3, 4]).keys() == found.keys(), "rows that are not asked for stay"
+
+
+def test_a_student_starts_where_the_others_do_and_learns_from_a_teacher_that_was_trained(finished):
+    path, found, _ = finished
+    seconds = {name: found[name][3].about["seconds"] for name in ("MF/plain", "MF/distilled")}
+    assert all(value > 0 for value in seconds.values())
+    assert (path / "logs" / "mf__distilled__t_2__teacher-3.jsonl").exists()
+    student, teacher = ROWS[3].trainings["T 2"], ROWS[3].trainings["T 2"].fit.parts[1]
+    given = student.fit.given(None, model_table.finish(path, teacher, ON, 3).params)[board.TEACHER]
+    assert set(given) == {"tables", "weights"}
+    assert [part.name for part in student.fit.parts] == ["MF, start", "MF, distilled, T 2, teacher"]
+
+
+def test_records_are_complete_and_the_page_and_the_csv_are_made_of_them(finished, tmp_path):
+    made = finished[2]
+    metrics = {(r.metric, r.attack) for r in made if r.defence == "APR"}
+    for attack in (None, "noise", "FGSM"):
+        assert {("ndcg", attack), ("coverage", attack), ("long_tail_share", attack)} <= metrics
+    assert {("ndcg", board.CERTIFIED), ("cost", None), ("seconds", None), ("ndcg_gain", "FGSM")} <= metrics
+    assert ("coverage", board.CERTIFIED) not in metrics, "its lists are not known"
+    assert {r.seeds for r in made if r.metric == "ndcg"} == {(3, 4)}
+    assert cells(made, board.PLAIN)["cost"].value == 1
+    board_records.publish(tmp_path, made)
+    assert records.read_records(tmp_path / "results.json") == made
+    words, numbers, rows = board_records.table(made)
+    page = (tmp_path / "board.md").read_text()
+    assert results.markdown(results.Table(words, numbers, rows)) in page
+    shown = dict(zip([*words, *numbers], next(row for row in rows if row[1] == "APR"), strict=True))
+    assert shown["FGSM, 1"] == f"{cells(made, 'APR')['FGSM, 1'].value:.4f}"
+    assert (shown["setting"], shown["seeds"]) == ("epsilon 0.3", "2")
+    lines = {line["defence"]: line for line in csv.DictReader(io.StringIO((tmp_path / "board.csv").read_text()))}
+    assert float(lines["APR"]["FGSM, 1"]) == cells(made, "APR")["FGSM, 1"].value
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_does_not_apply_says_why(finished):
+    row = next(row for row in board_records.table(finished[2]).rows if row[1] == "wheels")
+    assert row[2] == "does not apply: it has none"
+    assert set(row[3:]) == {"-"}
+
+
+def test_validation_under_attack_chooses_and_each_row_tries_as_many(tmp_path):
+    (tmp_path / "measured").mkdir()
+    two = SUBJECT._replace(radii=(0.3, 3.0), start_epochs=1, epochs=1)
+    settings = [
+        Setting("one", CLEAN),
+        Setting("none", CLEAN, after=lambda params: jax.tree.map(lambda x: 0 * x, params)),
+    ]
+    (row,) = board.rows([two], {board.PLAIN: lambda on: settings[::-1]})
+    best, scores = board._choose(tmp_path, row, ON, EXAM, 3)
+    assert best.words == max(scores, key=lambda words: scores[words]["valid_robust_ndcg"])
+    assert scores["none"]["valid_ndcg"] != scores["one"]["valid_ndcg"]
+    with pytest.raises(ValueError, match="Expected 1 settings of MF/plain, got 2"):
+        board.rows([SUBJECT], {board.PLAIN: lambda on: settings})
+
+
+def test_rows_are_asked_for_by_model_by_defence_or_both():
+    asked = lambda *only: [row.defence for row in board.chosen(ROWS, only)]
+    assert asked("MF/APR") == asked("apr") == ["plain", "APR"]
+    assert asked() == asked("mf") == [row.defence for row in ROWS]
+    with pytest.raises(types.InputError, match="got SLIM"):
+        board.chosen(ROWS, ["SLIM"])
+
+
+def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished):
+    params = model_table.finish(finished[0], ROWS[0].trainings["clean loss"], ON, 3).params
+    flags = board._doubts(SUBJECT, MODEL, params, ON, EXAM._replace(num_doubted=10), 3)
+    assert len(flags) == 7
+    assert not flags[1].tripped, "rows outside the listed users have no gradient by right"
+
+
+@pytest.mark.parametrize("place", range(4), ids=["MF", "NeuMF", "LightGCN", "SASRec"])
+def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
+    config = experiment.Config(dimension=4)
+    subject = experiment.subjects(config, DATA)[place]
+    params = jax.eval_shape(subject.model.init, jax.random.key(0))
+    params = subject.model.knowing(params, SPLIT.train)
+    params["given"] |= {board.TEACHER: {part: params[part] for part in ("tables", "weights")}}
+    neg = np.zeros((6, 4) if subject.name == "NeuMF" else 6, np.int32)
+    ids = np.arange(6, dtype=np.int32)
+    batch = {"users": ids, "pos": ids, "neg": neg, "where": np.ones(6, bool), "step": np.zeros(6, np.int32)}
+    reasons = {}
+    for row in board.rows([subject], experiment.defences(config, DATA)):
+        if row.reason is not None:
+            reasons[row.defence] = row.reason
+        for setting in row.settings[:1]:
+            at = lambda params, setting=setting: setting.objective(params, batch, jax.random.key(0), lambda tree: tree)
+            loss, metrics = jax.eval_shape(at, params)
+            assert loss.shape == ()
+            assert {"loss", "examples"} <= metrics.keys()
+    assert set(reasons) == {
+        "NeuMF": {"norms grown (control)"},
+        "SASRec": {"norms grown (control)", "vulnerability-aware"},
+    }.get(subject.name, set())
+
+
+def test_the_experiment_makes_the_board(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "movielens_1m", lambda *_, **__: DATA)
+    config = experiment.Config(smoke=True, only=("MF/APR",), run_dir=tmp_path / "run", absolute_epsilons=())
+    monkeypatch.setattr(experiment, "SMOKE", experiment.SMOKE | {"doubted_users": 0, "num_steps": 1})
+    experiment.main(config)
+    made = records.read_records(tmp_path / "run" / "results.json")
+    assert {(r.model, r.defence) for r in made} == {("MF", None), ("MF", "APR")}
+    assert {r.epsilon for r in made if r.gradient_evaluations} == {0.1, 0.2}
