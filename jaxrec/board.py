@@ -29,7 +29,6 @@ from jaxrec import (
     metrics,
     model_robustness,
     model_table,
-    norms,
     robustness,
     sampling,
 )
@@ -257,7 +256,7 @@ def _examine(
         "tried": tried,
         "step": done.step,
         "seconds": done.seconds + sum(model_table.finish(directory, each, on, seed).seconds for each in teachers),
-        "sizes": {name: float(norms.L2.size(x).mean()) for name, x in row.subject.surface.get(params).items()},
+        "sizes": {name: float(np.linalg.norm(x, axis=1).mean()) for name, x in row.subject.surface.get(params).items()},
         "flags": [flag._asdict() for flag in flags],
     }
     files.write_json(path.with_suffix(".json"), about)
