@@ -62,7 +62,7 @@ MAY_CHANGE = ("run_dir", "data_dir", "models", "only", "num_seeds")
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import bench, board, board_records, run_directory, study
+    from jaxrec import bench, board, board_exam, board_records, run_directory, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
@@ -71,14 +71,14 @@ def main(config: Config) -> None:
     asked = [row for row in board.chosen(rows, config.only) if row.subject.name in config.models]
     path = config.run_dir or study.run_path("defence_board", data, config, may_change=MAY_CHANGE)
     with run_directory.open_run(path, config, data.fingerprint, may_change=MAY_CHANGE):
-        found = board.run(path, rows, asked, bench.leave_one_out(data.split, cutoffs=(10,)), examined, seeds)
+        found = board_exam.run(path, rows, asked, bench.leave_one_out(data.split, cutoffs=(10,)), examined, seeds)
         made = board_records.records_of("defence_board", found, rows, data)
         board_records.publish(path, made)
 
 
 def exam(config: Config):
     """What every final model is put through."""
-    from jaxrec import board, model_robustness, oracles, worst_of
+    from jaxrec import board_exam, model_robustness, oracles, worst_of
     from jaxrec.attacks import apgd, fgsm, pgd
 
     def worst(epsilon):
@@ -90,8 +90,9 @@ def exam(config: Config):
     def blind(model, params, surface, known):
         return oracles.spsa(model_robustness.ADVERSARY(model, params, surface, known), num_samples=8)
 
-    return board.Exam(
-        attacks={"noise": lambda epsilon: worst_of.control(3, epsilon=epsilon), "worst of FGSM, PGD, APGD": worst},
+    three = f"worst-of (FGSM, PGD-{config.num_steps}, APGD-{config.num_steps})"
+    return board_exam.Exam(
+        attacks={"noise": lambda epsilon: worst_of.control(3, epsilon=epsilon), three: worst},
         epsilons={"relative": sorted(config.epsilons), "absolute": sorted(config.absolute_epsilons)},
         certified=sorted(config.certified),
         choosing=lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=5),
@@ -120,20 +121,18 @@ def subjects(config: Config, data):
     graph = lightgcn.model(**sizes, dimension=config.dimension)
     attention = sasrec.model(**sizes, max_length=200)
 
-    def over(temperature):  # a loss of scores and relevance, softened
-        return lambda scores, relevant: losses.softmax(scores / temperature, relevant)
+    def softmax(temperature):
+        return lambda scores, *others: losses.softmax(scores / temperature, *others)
 
-    def next_item(loss=losses.bce):
-        return sequences.next_item(
-            model=attention, num_items=train.num_items, negatives="place", loss=loss, piece_size=4
-        )
+    def next_item(model, loss=losses.bce):
+        return sequences.next_item(model=model, num_items=train.num_items, negatives="place", loss=loss, piece_size=4)
 
     return [
         board.Subject(
             name="MF",
             model=factors,
-            clean=objectives.pairwise(model=factors),
-            softened=lambda t: objectives.listwise(model=factors, loss=over(t)),
+            clean_of=lambda model: objectives.pairwise(model=model),
+            softened=lambda t: objectives.listwise(model=factors, loss=softmax(t)),
             list_scores=consistency.batch_items,
             surface=both,
             radii=config.mf_radii,
@@ -147,8 +146,8 @@ def subjects(config: Config, data):
         board.Subject(
             name="NeuMF",
             model=neural,
-            clean=objectives.listwise(model=neural, loss=losses.bce),
-            softened=lambda t: objectives.listwise(model=neural, loss=over(t)),
+            clean_of=lambda model: objectives.listwise(model=model, loss=losses.bce),
+            softened=lambda t: objectives.listwise(model=neural, loss=softmax(t)),
             list_scores=consistency.own_items,
             surface=both,
             radii=config.neumf_radii,
@@ -162,8 +161,8 @@ def subjects(config: Config, data):
         board.Subject(
             name="LightGCN",
             model=graph,
-            clean=objectives.pairwise(model=graph, l2=1e-4),
-            softened=lambda t: objectives.listwise(model=graph, loss=over(t)),
+            clean_of=lambda model: objectives.pairwise(model=model, l2=1e-4),
+            softened=lambda t: objectives.listwise(model=graph, loss=softmax(t)),
             list_scores=consistency.own_items,
             surface=both,
             radii=config.lightgcn_radii,
@@ -177,8 +176,10 @@ def subjects(config: Config, data):
         board.Subject(
             name="SASRec",
             model=attention,
-            clean=next_item(),
-            softened=lambda t: next_item(lambda scores, relevant, where: losses.softmax(scores / t, relevant, where)),
+            clean_of=next_item,
+            softened=lambda t: next_item(
+                attention, lambda scores, relevant, where: losses.softmax(scores / t, relevant, where)
+            ),
             list_scores=consistency.all_items(num_items=train.num_items),
             surface=surfaces.tables("item"),
             radii=config.sasrec_radii,

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrec import (
     board,
+    board_exam,
     display,
     files,
     frontier,
@@ -36,15 +37,15 @@ NORMS_ALONE = "norms alone: no gain at a relative epsilon"
 
 def records_of(
     experiment: str,
-    found: Mapping[str, Mapping[int, board.Cell]],
+    found: Mapping[str, Mapping[int, board_exam.Cell]],
     rows: Sequence[board.Row],
     data: study.Data,
 ) -> list[Record]:
     """For each row what `summaries.records_of` has, what it gains over the plain one, and what it cost.
 
     Args:
-        found: From `board.run`, with the plain row of each subject in it; other rows have no records, but for those
-            that do not apply to these subjects.
+        found: From `board_exam.run`, with the plain row of each subject in it. Rows that are not there have no records,
+            but for those that do not apply to these subjects.
 
     Returns:
         Of a clean model also `seconds` of an epoch, `cost` (the same over the plain row's), `row_norms` (the largest
@@ -78,8 +79,8 @@ def _not_here(reason: str, common: Mapping[str, Any]) -> Record:
 
 def _of_row(
     row: board.Row,
-    cells: Mapping[int, board.Cell],
-    plain: Mapping[int, board.Cell],
+    cells: Mapping[int, board_exam.Cell],
+    plain: Mapping[int, board_exam.Cell],
     data: study.Data,
     common: Mapping[str, Any],
 ) -> list[Record]:
@@ -104,7 +105,7 @@ def _of_row(
     if row.defence != board.PLAIN:
         made += summaries.gain_records(base, by_seed, made, k=K)
     ranked = {*summaries.RANKED, "ndcg_gain", "ndcg_gain_p"}
-    certain = lambda record: record.attack == board.CERTIFIED
+    certain = lambda record: record.attack == board_exam.CERTIFIED
     made = [
         _as_certified(each) if certain(each) else each for each in made if not certain(each) or each.metric in ranked
     ]
@@ -140,10 +141,10 @@ def heading(record: Record) -> str | None:
     name = CLEAN
     if record.attack is not None:
         unit = " absolute" if record.epsilon_unit == "absolute" else ""
-        name = f"{record.attack}, {record.epsilon:g}{unit}"
+        name = f"{record.attack.partition(' (')[0]}, {record.epsilon:g}{unit}"
     if record.metric == "ndcg":
         return name
-    if record.metric == "ndcg_gain" and record.attack not in (NOISE, board.CERTIFIED):
+    if record.metric == "ndcg_gain" and record.attack not in (NOISE, board_exam.CERTIFIED):
         return name + LESS_PLAIN
     titles = {"long_tail_share": "tail share", "coverage": "coverage", "cost": "cost", "row_norms": "row norms"}
     return titles.get(record.metric) if record.attack is None else None
@@ -207,9 +208,10 @@ def page(found: Sequence[Record]) -> str:
     intervals = "over users" if len(head.seeds) == 1 else "of a crossed bootstrap over seeds and users"
     notes = [
         f"NDCG@{K} of the test items of {head.users} random users: {head.protocol}.",
-        f"Attacks are made anew against each final model ({attacked.oracle}): one perturbation of {attacked.surface} "
-        "that all users share, chosen by the loss that is raised. Epsilon is a share of mean row norms, in the "
-        "canonical gauge where a model has one, or absolute where that is said. Noise is the best of as many draws.",
+        f"Attacks are made anew against each final model, {attacked.attack} ({attacked.oracle}): one perturbation of "
+        f"{attacked.surface} that all users share, chosen by the loss that is raised. Epsilon is a share of mean row "
+        "norms, in the canonical gauge where a model has one, or absolute where that is said. Noise is the best of as "
+        "many draws.",
         "Every row goes on from the same clean tables for as many epochs as the plain one, and tries as many settings, "
         "of which validation NDCG under attack chooses. Cost: seconds an epoch over the plain row's, a teacher's too.",
         f"Less plain: paired with the plain row, 95 % intervals {intervals}, not corrected for the number of rows.",
