@@ -100,6 +100,7 @@ def exam(config: Config):
         num_doubted=config.doubted_users,
         flag_steps=3,
         black_box={"SPSA": (lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=2), blind)},
+        seed=config.seed,
     )
 
 

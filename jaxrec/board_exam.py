@@ -42,10 +42,11 @@ class Exam(NamedTuple):
         epsilons: {unit: radii}, as in `robustness.measure`.
         certified: Relative epsilons, smaller ones: certificates give out long before attacks succeed.
         choosing: The attack under which validation chooses, at the first relative epsilon.
-        num_users: Random users who are listed, ranked and attacked.
+        num_users: Random users who are listed, ranked and attacked, the same for every row and training.
         num_doubted: Of whom the flags of gradient masking are asked, for the first seed; with 0 none is.
         flag_steps: Gradient steps of the attacks that flags compare.
         black_box: As in `gradient_masking.inspect`.
+        seed: Of who these users are.
     """
 
     attacks: Mapping[str, robustness.MakeAttack]
@@ -56,11 +57,17 @@ class Exam(NamedTuple):
     num_doubted: int
     flag_steps: int
     black_box: Mapping[str, Any]
+    seed: int
 
 
 class Cell(NamedTuple):
-    """What one seed of a row gave: what was measured, and {"setting", "tried", "step", "seconds", "sizes",
-    "flags"}: of the choice, of an epoch (a teacher's added), and mean row norms of the surface."""
+    """What one seed of a row gave.
+
+    Attributes:
+        measured: Clean, under each attack at each budget, and what is certain.
+        about: {"setting": words, "tried": {words: {metric: value}} of validation, "step", "seconds" of an epoch (a
+            teacher's added), "sizes": {table: mean row norm}, "flags": of gradient masking}.
+    """
 
     measured: list[Measurement]
     about: dict[str, Any]
@@ -147,7 +154,7 @@ def _validated(
     subject: Subject, model: Model, params: Params, on: bench.Bench, exam: Exam, seed: int
 ) -> dict[str, float]:
     """NDCG of validation items, clean and under the attack that chooses."""
-    ranked = model_robustness.protocol(model, params, on, num_users=exam.num_users, seed=seed, valid=True)
+    ranked = model_robustness.protocol(model, params, on, num_users=exam.num_users, seed=exam.seed, valid=True)
     clean, attacked = robustness.measure(
         model,
         params,
@@ -167,7 +174,7 @@ def _attacked(
     subject: Subject, model: Model, params: Params, on: bench.Bench, exam: Exam, seed: int
 ) -> list[Measurement]:
     """Clean, under each attack at each budget, and what is certain, on the test items."""
-    ranked = model_robustness.protocol(model, params, on, num_users=exam.num_users, seed=seed)
+    ranked = model_robustness.protocol(model, params, on, num_users=exam.num_users, seed=exam.seed)
     found = robustness.measure(
         model,
         params,
@@ -197,7 +204,7 @@ def _doubts(
     return gradient_masking.inspect(
         model,
         params,
-        model_robustness.protocol(model, params, on, num_users=exam.num_doubted, seed=seed),
+        model_robustness.protocol(model, params, on, num_users=exam.num_doubted, seed=exam.seed),
         surface=subject.surface,
         key=jax.random.key(seed),
         epsilon=exam.epsilons["relative"][-1],

@@ -4,9 +4,9 @@ import csv
 import io
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-import planted
 import pytest
 
 from experiments import defence_board as experiment
@@ -24,6 +24,7 @@ from jaxrec import (
     provenance,
     records,
     results,
+    splits,
     study,
     surfaces,
     types,
@@ -33,17 +34,26 @@ from jaxrec.board import Setting
 from jaxrec.defences import apr, distillation
 from jaxrec.models import mf
 
-SPLIT = planted.two_groups()
+
+def two_groups():
+    """20 users, each with 12 of the 30 items of its group: a list of ten leaves most of the 60 items out."""
+    rng = np.random.default_rng(0)
+    items = [30 * (user % 2) + rng.permutation(30)[:12] for user in range(20)]
+    users = np.repeat(np.arange(20, dtype=np.int32), 12)
+    return splits.leave_one_out(types.Interactions(users, np.concatenate(items).astype(np.int32), 20, 60), seed=0)
+
+
+SPLIT = two_groups()
 DATA = study.Data(SPLIT, "drawn", "drawn data", "leave-one-out", provenance.fingerprint(SPLIT))
 ON = bench.leave_one_out(SPLIT, cutoffs=(10,))
-MODEL = mf.model(num_users=20, num_items=20, dimension=4, init_scale=0.1)
+MODEL = mf.model(num_users=20, num_items=60, dimension=4, init_scale=0.1)
 CLEAN = objectives.pairwise(model=MODEL)
 SUBJECT = board.Subject(
     name="MF",
     model=MODEL,
     clean_of=lambda model: objectives.pairwise(model=model),
     softened=lambda t: objectives.listwise(model=MODEL, loss=lambda s, r: losses.softmax(s / t, r)),
-    list_scores=consistency.all_items(num_items=20),
+    list_scores=consistency.all_items(num_items=60),
     surface=surfaces.tables("user", "item"),
     radii=(0.3,),
     optimizer=optax.adagrad(0.3),
@@ -62,6 +72,7 @@ EXAM = board_exam.Exam(
     num_doubted=0,
     flag_steps=2,
     black_box={},
+    seed=0,
 )
 
 
@@ -72,7 +83,7 @@ def student(params, batch, key, reduce):
         teacher=MODEL,
         teacher_params={**params["given"][board.TEACHER], "given": {}},
         num_users=20,
-        num_items=20,
+        num_items=60,
         list_scores=SUBJECT.list_scores,
         temperature=2.0,
     )
@@ -214,16 +225,15 @@ def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     params = jax.eval_shape(subject.model.init, jax.random.key(0))
     params = subject.model.knowing(params, SPLIT.train)
     params["given"] |= {board.TEACHER: {part: params[part] for part in ("tables", "weights")}}
-    neg = np.zeros((6, 4) if subject.name == "NeuMF" else 6, np.int32)
-    ids = np.arange(6, dtype=np.int32)
-    batch = {"users": ids, "pos": ids, "neg": neg, "where": np.ones(6, bool), "step": np.zeros(6, np.int32)}
+    ids, neg = jnp.arange(6), jnp.zeros((6, 4) if subject.name == "NeuMF" else 6, jnp.int32)
+    batch = {"users": ids, "pos": ids, "neg": neg, "where": ids >= 0, "step": ids}
     reasons = {}
     for row in board.rows([subject], experiment.defences(config, DATA)):
         if row.reason is not None:
             reasons[row.defence] = row.reason
         for setting in row.settings[:1]:
-            at = lambda params, setting=setting: setting.objective(params, batch, jax.random.key(0), lambda tree: tree)
-            loss, metrics = jax.eval_shape(at, params)
+            at = lambda *args, setting=setting: setting.objective(*args, jax.random.key(0), lambda tree: tree)
+            loss, metrics = jax.eval_shape(at, params, batch)
             assert loss.shape == ()
             assert {"loss", "examples"} <= metrics.keys()
     assert set(reasons) == {
