@@ -211,5 +211,6 @@ def _doubts(
         adversary=model_robustness.ADVERSARY,
         num_steps=exam.flag_steps,
         black_box=exam.black_box,
+        rescaled=None if model is subject.model else {},  # of a wrapped model none is known
         k=min(10, on.both.num_items),
     )

@@ -238,7 +238,8 @@ def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
             assert {"loss", "examples"} <= metrics.keys()
     assert set(reasons) == {
         "NeuMF": {"norms grown (control)"},
-        "SASRec": {"norms grown (control)", "vulnerability-aware"},
+        "LightGCN": {"normalised (control)"},
+        "SASRec": {"norms grown (control)", "L2 (control)", "normalised (control)", "vulnerability-aware"},
     }.get(subject.name, set())
 
 
