@@ -5,8 +5,8 @@ tries as many settings, and is then attacked white box at relative epsilons, cer
 and looked at for gradient masking. Controls stand among them: noise, and the plain tables scaled up, which no budget
 relative to norms may reward. Where a defence does not apply to a model the board says why.
 
-Expected: not measured yet on MovieLens-1M. Grown norms gain nothing at a relative epsilon; on planted groups they do at an
-          absolute one (tests/test_board.py).
+Expected: not measured yet on MovieLens-1M. On planted groups grown norms gain at an absolute epsilon and nothing at a
+          relative one (tests/test_board.py).
 Cost:     not timed yet; the board's column is wall time of an epoch over the plain row's, so leave the machine alone.
 Run:      python -m experiments.defence_board --models MF --num-seeds 5
           python -m experiments.defence_board --only MF/APR TRADES    (these rows and their plain ones; a run goes on)
