@@ -261,11 +261,12 @@ def standings(
         mean = jnp.mean(scores, axis=1, where=finite, keepdims=True)
         spread = jnp.std(scores, axis=1, where=finite, keepdims=True)
         standard = jnp.where(spread > 0, (own - mean) / jnp.where(spread > 0, spread, 1), 0)
-        return tuple(jnp.where(unknown[:, items], x, jnp.nan) for x in (ranks.astype(jnp.float32), standard))
+        meant = unknown[:, items]
+        return jnp.where(meant, ranks.astype(jnp.float32), jnp.nan), jnp.where(meant, standard, jnp.nan)
 
     chunks = plan.chunks
-    found = jax.lax.map(of_chunk, (chunks.users, chunks.rows, chunks.items))
-    return tuple(x.reshape(-1, len(items))[chunks.places] for x in found)
+    ranks, scores = jax.lax.map(of_chunk, (chunks.users, chunks.rows, chunks.items))
+    return ranks.reshape(-1, len(items))[chunks.places], scores.reshape(-1, len(items))[chunks.places]
 
 
 def count_candidates(

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-import sklearn.preprocessing
+import sklearn.metrics.pairwise
 
-from jaxrec import evaluate, metrics
+from jaxrec import evaluate, metrics, profiles
 from jaxrec.types import InputError, Interactions, Model, Params, check_ids
 
 CUTOFFS = (10, 20, 50)
@@ -78,7 +77,8 @@ def measure(model: Model, params: Params, on: Bench) -> Measured:
     """
     ranks, scores = evaluate.standings(model, params, on.listing, jnp.asarray(on.targets, jnp.int32))
     own = evaluate.ranks(model, params, on.plan)
-    return Measured(*(np.asarray(x, np.float64) for x in (ranks, scores, own)), on.known.num_items)
+    ranks, scores, own = (np.asarray(x, np.float64) for x in (ranks, scores, own))
+    return Measured(ranks, scores, own, on.known.num_items)
 
 
 def figures(measured: Measured, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
@@ -88,11 +88,12 @@ def figures(measured: Measured, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, f
         target_ndcg@k       mean 1 / log2(1 + rank) of the target within the first k, 0 beyond
         exposure@k          the target's share of the attention 1 / log2(1 + place) of all real users' first k places
         hit_rate@k, ndcg@k  of the real users' held-out items
+        target_score        the target's standard score
 
     Raises:
         InputError: If a cutoff is below 1 or above the number of items.
     """
-    found = {}
+    found = {"target_score": float(np.mean(np.nanmean(measured.target_scores, axis=0)))}
     for k in cutoffs:
         of_targets = {"target_hit_rate": [], "target_ndcg": [], "exposure": []}
         attention = (1 / np.log2(1 + np.arange(1, k + 1))).sum() * len(measured.target_ranks)
@@ -109,16 +110,19 @@ def figures(measured: Measured, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, f
     return found
 
 
-def changes(before: Measured, after: Measured, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+def changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """{"target_hit_rate_change@10": after less before, ..., "prediction_shift": ...} of one seed's pair of trainings.
 
-    The prediction shift is the mean rise of the targets' standard scores: in that unit a retrained model whose scores
-    have another scale compares.
+    Both from `figures`. The prediction shift is the mean rise of the targets' standard scores: in that unit a retrained
+    model whose scores have another scale compares.
     """
-    first, second = figures(before, cutoffs), figures(after, cutoffs)
-    named = {name.replace("@", "_change@"): second[name] - first[name] for name in first}
-    rise = after.target_scores - before.target_scores
-    return named | {"prediction_shift": float(np.mean(np.nanmean(rise, axis=0)))}
+    names = {name: "prediction_shift" if name == "target_score" else _changed(name) for name in before}
+    return {changed: after[name] - before[name] for name, changed in names.items()}
+
+
+def _changed(name: str) -> str:
+    """The name of a figure's change."""
+    return name.replace("@", "_change@")
 
 
 def recovered(
@@ -141,14 +145,7 @@ def distances(known: Interactions, fakes: Interactions) -> tuple[np.ndarray, np.
     Of ratings where there are some, else of ones; 1 for a user without interactions. Fakes that lie as near as real
     users do are hard to tell from them.
     """
-    real, fake = (sklearn.preprocessing.normalize(_matrix(part)) for part in (known, fakes))
-    among = (real @ real.T).toarray()
+    real, fake = (profiles.ratings(part) for part in (known, fakes))
+    from_fakes, among = (sklearn.metrics.pairwise.cosine_similarity(part, real) for part in (fake, real))
     np.fill_diagonal(among, 0)
-    return 1 - (fake @ real.T).toarray().max(axis=1, initial=0), 1 - among.max(axis=1, initial=0)
-
-
-def _matrix(interactions: Interactions) -> scipy.sparse.csr_array:
-    """Ratings or ones, [U, I]; a pair that occurs twice adds up."""
-    values = np.ones(len(interactions), np.float32) if interactions.ratings is None else interactions.ratings
-    shape = (interactions.num_users, interactions.num_items)
-    return scipy.sparse.csr_array((values, (interactions.users, interactions.items)), shape=shape)
+    return 1 - from_fakes.max(axis=1, initial=0), 1 - among.max(axis=1, initial=0)
