@@ -40,6 +40,7 @@ class Config:
 
 
 SMOKE_USERS = 200
+ADDED = ("budgets", "attacks", "defended", "aims", "victims", "num_seeds")  # decide which cells a run has, and no value
 AIMS = {"push head": ("push", "head"), "push tail": ("push", "tail"), "nuke head": ("nuke", "head")}
 EXPECTED = {
     "budgets": command.Expected("in (0, 1]", lambda value: 0 < value <= 1),
@@ -71,7 +72,7 @@ def main(config: Config) -> None:
     aims = [AIMS[aim] for aim in config.aims]
     cases = poison_study.cases_of(config.attacks, aims, config.budgets)
     seeds = range(config.seed, config.seed + config.num_seeds)
-    may_change = (*run_directory.PLACES, "num_seeds")
+    may_change = (*run_directory.PLACES, *ADDED)
     path = config.run_dir or study.run_path("ml100k_shilling_table", setting.data, config, may_change=may_change)
     with run_directory.open_run(path, config, setting.data.fingerprint, may_change=may_change):
         poison_study.run(path, setting, cases, seeds=seeds)
