@@ -122,9 +122,7 @@ def test_a_target_that_everyone_knows_is_refused():
 VICTIMS = {
     "item-kNN": poison_victims.solved(item_knn.model),
     "EASE": poison_victims.solved(functools.partial(ease.model, l2=5.0)),
-    "MF": poison_victims.by_bpr(
-        functools.partial(mf.model, dimension=4), num_epochs=60, batch_size=32, learning_rate=0.1
-    ),
+    "MF": poison_victims.by_bpr(functools.partial(mf.model, dimension=4), num_epochs=30, batch_size=32),
 }
 
 

@@ -16,16 +16,16 @@ def test_what_labels_teach_holds_for_fakes_that_come_later():
     labelled, is_fake = shilled.contaminated("ratings")
     fitted = classifier.fit(labelled, is_fake)
     known = shilled.real("ratings")
-    fakes = random_ratings.attack(num_fakes=8, num_fillers=12)(jax.random.key(5), known, np.array([20]))
+    fakes = random_ratings.attack(num_fakes=8, num_fillers=20)(jax.random.key(5), known, np.array([20]))
     later = fake_profiles.contaminate(known, fakes)
     assert sklearn.metrics.roc_auc_score(fake_profiles.is_fake(later, fakes), fitted(later)) > 0.9
 
 
-@pytest.mark.parametrize("fakes", [[], range(60), [0, 61]])
+@pytest.mark.parametrize("fakes", [[], range(80), [0, 81]])
 def test_labels_of_one_kind_or_of_another_length_are_refused(fakes):
     known = shilled.real("ratings")
-    is_fake = np.isin(np.arange(62 if 61 in fakes else 60), list(fakes))
-    with pytest.raises(ValueError, match="Expected is_fake of 60 users of both kinds"):
+    is_fake = np.isin(np.arange(82 if 81 in fakes else 80), list(fakes))
+    with pytest.raises(ValueError, match="Expected is_fake of 80 users of both kinds"):
         classifier.fit(known, is_fake)
 
 
