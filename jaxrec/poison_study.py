@@ -233,6 +233,10 @@ def records_of(
                     for start, one in zip(before, after, strict=True)
                 ]
                 made += _records(shown, model=victim, defence=defence, **common, **adversary(case))
+                if defence:  # of the means over seeds: where a seed's attack moved little, its share is any number
+                    share = poison_evaluation.recovered(*map(_means, (before, attacked, after)))
+                    taken = {_changed(name): x for name, x in share.items() if "@" in name and np.isfinite(x)}
+                    made += _records([taken], model=victim, defence=defence, **common, **adversary(case))
     for case in cases:
         found = read("detected", "all", case)
         for name in found[0]:
@@ -241,6 +245,15 @@ def records_of(
             model = f"detector: {name}" if metric == "auc" else f"profiles: {name}"
             made += _records(values, model=model, defence=None, **common, **adversary(case))
     return made
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each figure's mean over seeds."""
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def _changed(name: str) -> str:
+    return name.replace("@", "_recovered@")
 
 
 def _of_targets(name: str) -> bool:

@@ -7,17 +7,18 @@ from jaxrec import fake_profiles
 from jaxrec.poisoning import random_ratings
 from jaxrec.types import Interactions
 
-NUM_USERS, NUM_ITEMS, NUM_FAKES = 80, 60, 5
+NUM_USERS, NUM_ITEMS, NUM_FAKES = 80, 150, 5
 
 
 def real(kind):
-    """Users who have popular items more often than rare ones, and rate by the items' quality.
+    """Users with tastes for three kinds of items, who have popular ones more often, and rate by the items' quality.
 
     User 7 has nothing, and user 8 one item.
     """
     rng = np.random.default_rng(0)
     quality = rng.integers(2, 6, NUM_ITEMS)
-    odds = 0.03 + 0.92 * np.exp(-np.arange(NUM_ITEMS) / 20)
+    taste = rng.dirichlet([0.4] * 3, NUM_USERS)[:, np.arange(NUM_ITEMS) % 3]
+    odds = np.minimum(0.02 + 2 * taste * np.exp(-np.arange(NUM_ITEMS) / 40), 0.9)
     users, items = np.nonzero(rng.random((NUM_USERS, NUM_ITEMS)) < odds)
     kept = (users != 7) & ((users != 8) | (items == 0))
     users, items = users[kept], items[kept]
@@ -28,7 +29,7 @@ def real(kind):
 
 def contaminated(kind):
     known = real(kind)
-    poison = random_ratings.attack(num_fakes=NUM_FAKES, num_fillers=20)
-    fakes = poison(jax.random.key(0), known, np.array([50, 55]))
+    poison = random_ratings.attack(num_fakes=NUM_FAKES, num_fillers=40)
+    fakes = poison(jax.random.key(0), known, np.array([120, 140]))
     both = fake_profiles.contaminate(known, fakes)
     return both, fake_profiles.is_fake(both, fakes)

@@ -16,7 +16,7 @@ def test_what_labels_teach_holds_for_fakes_that_come_later():
     labelled, is_fake = shilled.contaminated("ratings")
     fitted = classifier.fit(labelled, is_fake)
     known = shilled.real("ratings")
-    fakes = random_ratings.attack(num_fakes=8, num_fillers=20)(jax.random.key(5), known, np.array([20]))
+    fakes = random_ratings.attack(num_fakes=8, num_fillers=40)(jax.random.key(5), known, np.array([130]))
     later = fake_profiles.contaminate(known, fakes)
     assert sklearn.metrics.roc_auc_score(fake_profiles.is_fake(later, fakes), fitted(later)) > 0.9
 
