@@ -213,7 +213,9 @@ def records_of(
     adversary = lambda case: nobody | {
         "attack": case.words, "surface": "fake users", "epsilon": case.share, "epsilon_unit": "of users"
     }  # fmt: skip
-    read = lambda *where: [json.loads(_path(directory, *where, seed).read_text()) for seed in seeds]
+    read = lambda folder, name, case: [
+        json.loads(_path(directory, folder, name, case, seed).read_text()) for seed in seeds
+    ]
     made = []
     for victim in setting.victims:
         paths = [directory / "measured" / f"{files.stem(victim)}-clean-{seed}.json" for seed in seeds]

@@ -66,7 +66,7 @@ def statistics(interactions: Interactions, *, num_neighbours: int = 25) -> np.nd
 
 def _degree_similarity(matrix: Any, num_neighbours: int) -> np.ndarray:
     """Mean cosine with the nearest others, in chunks of users."""
-    unit = sklearn.preprocessing.normalize(matrix)
+    unit: Any = sklearn.preprocessing.normalize(matrix)
     num = unit.shape[0]
     k = max(min(num_neighbours, num - 1), 1)
     found = np.empty(num)

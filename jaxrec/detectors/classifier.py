@@ -66,8 +66,10 @@ def detector(
         found = profile_statistics.statistics(joined)
         is_fake = np.arange(joined.num_users) >= num_users
         folds = sklearn.model_selection.StratifiedKFold(num_folds, shuffle=True, random_state=seed)
-        learner = sklearn.base.clone(forest() if estimator is None else estimator)
-        chance = sklearn.model_selection.cross_val_predict(learner, found, is_fake, cv=folds, method="predict_proba")
+        learner: Any = sklearn.base.clone(forest() if estimator is None else estimator)
+        chance: Any = sklearn.model_selection.cross_val_predict(
+            learner, found, is_fake, cv=folds, method="predict_proba"
+        )
         return chance[:num_users, 1]
 
     return classifier
@@ -89,7 +91,7 @@ def fit(labelled: Interactions, is_fake: np.ndarray, *, estimator: Any = None) -
     """
     if is_fake.shape != (labelled.num_users,) or is_fake.all() or not is_fake.any():
         raise ValueError(f"Expected is_fake of {labelled.num_users} users of both kinds, got {is_fake.sum()} fakes.")
-    learner = sklearn.base.clone(forest() if estimator is None else estimator)
+    learner: Any = sklearn.base.clone(forest() if estimator is None else estimator)
     learner.fit(profile_statistics.statistics(labelled), is_fake)
     return lambda interactions: learner.predict_proba(profile_statistics.statistics(interactions))[:, 1]
 

@@ -4,11 +4,15 @@ Mehta and Nejdl, "Unsupervised Strategies for Shilling Detection and Robust Coll
 User-Adapted Interaction 19, 2009, https://doi.org/10.1007/s11257-008-9050-4.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse.linalg
 
 from jaxrec import profiles
 from jaxrec.types import Detector, Interactions
+
+linalg: Any = scipy.sparse.linalg  # whose types say less than it takes
 
 
 def detector(*, num_components: int = 3) -> Detector:
@@ -40,14 +44,14 @@ def detector(*, num_components: int = 3) -> Detector:
         mean = raw.sum(axis=1) / shape[1]
         spread = np.sqrt(np.maximum(raw.multiply(raw).sum(axis=1) / shape[1] - mean**2, 0))
         scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 1e-9)
-        standard = scipy.sparse.linalg.LinearOperator(  # of the rows; no [U, I] array is made
+        standard = linalg.LinearOperator(  # of the rows; no [U, I] array is made
             shape,
             matvec=lambda x: scale * (raw @ x.ravel() - mean * x.sum()),
             rmatvec=lambda y: raw.T @ (scale * y.ravel()) - (scale * mean * y.ravel()).sum(),
             dtype=np.float64,
         )
         start = np.random.default_rng(0).normal(size=min(shape))  # ARPACK's own would differ from call to call
-        loadings = scipy.sparse.linalg.svds(standard, k=num_components, v0=start, return_singular_vectors="u")[0]
+        loadings = linalg.svds(standard, k=num_components, v0=start, return_singular_vectors="u")[0]
         return -np.square(loadings).sum(axis=1)
 
     return pca
