@@ -7,7 +7,7 @@ and down-weighting of the most suspicious users take back at the largest budget.
 random attack, and a nuke can but push what competes: nothing there says that an item is bad.
 
 Expected: at 5 % (one seed, 15 epochs of MF-BPR) head targets gain -3 to +5 points of HR@50, tail targets below one; AUC
-          of PCA .96 and more on random and average fakes, 0 on segment fakes with ratings (docs/poisoning.md; 59d4bad).
+          of PCA .96 and more on random and average fakes, 0 on segment fakes with ratings (docs/poisoning.md; b745d0e).
 Cost:     12 minutes by the clock for that, on one of two cores that some 18 processes shared.
 Run:      python -m experiments.ml100k_shilling_table
 """
