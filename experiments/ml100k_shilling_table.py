@@ -29,10 +29,10 @@ class Config:
     num_targets: int = 5  # of each group, attacked at once
     profile_size: int = 50  # items of a fake beside the targets; real users have 106 on average, 65 at the median
     num_selected: int = 5  # of them the items that bandwagon, reverse bandwagon and segment choose
-    neighbours: int = 20  # of item-kNN; this and the next four were chosen on validation, of a few
+    neighbours: int = 20  # of item-kNN; this and the next two were chosen on validation, of a few
     l2: float = 100.0  # of EASE
     ials_l2: float = 0.01  # of iALS, with weight .3 and 8 epochs
-    dimension: int = 32  # of MF-BPR and iALS
+    dimension: int = 32  # of MF-BPR and iALS; as MF's epochs not chosen, but cheap
     epochs: int = 20  # of MF-BPR
     seed: int = 0  # of the targets, and the first of the trainings and attacks
     num_seeds: int = 5  # trainings and attacks, with seeds seed, seed + 1, ...
