@@ -11,7 +11,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
@@ -50,6 +50,14 @@ def check(config: Any, expected: Mapping[str, Expected]) -> None:
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not holds(value):
                 raise errors.InputError(f"Expected {_flag(name)} {words}, got {_flag(name)} {value}.")
+
+
+def named(names: Sequence[str], known: Collection[str], flag: str) -> Sequence[str]:
+    """The names of a flag, if there is one and all are known; else an InputError."""
+    if not names or (unknown := [name for name in names if name not in known]):
+        got = ", ".join(unknown) if names else "none"
+        raise errors.InputError(f"Expected {_flag(flag)} of {', '.join(known)}; got {got}.")
+    return names
 
 
 def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[str] | None = None) -> None:

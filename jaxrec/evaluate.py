@@ -240,6 +240,35 @@ def lists(model: Model, params: Params, plan: ListPlan, k: int) -> Int32[Array, 
     return found.reshape(-1, k)[chunks.places]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def standings(
+    model: Model, params: Params, plan: ListPlan, items: Int[Array, " T"]
+) -> tuple[Float[Array, "n T"], Float[Array, "n T"]]:
+    """Where the same few items stand with every user of `plan`, among the items that the user does not know.
+
+    Returns:
+        Ranks, 1 = best, ties against the item, and standard scores, that is, by how many standard deviations of the
+        user's scores an item's lies above their mean (0 where all are equal). NaN for a user who knows the item.
+    """
+
+    def of_chunk(chunk: tuple[Array, ...]) -> tuple[Array, Array]:
+        users, rows, known_items = chunk
+        scores = _scores(model, params, users, plan.num_items)
+        unknown = jnp.ones(scores.shape, bool).at[rows, known_items].set(False, mode="drop")
+        own = scores[:, items]
+        ranks = jnp.sum((scores[:, None, :] >= own[:, :, None]) & unknown[:, None, :], axis=-1)
+        finite = unknown & jnp.isfinite(scores)
+        mean = jnp.mean(scores, axis=1, where=finite, keepdims=True)
+        spread = jnp.std(scores, axis=1, where=finite, keepdims=True)
+        standard = jnp.where(spread > 0, (own - mean) / jnp.where(spread > 0, spread, 1), 0)
+        meant = unknown[:, items]
+        return jnp.where(meant, ranks.astype(jnp.float32), jnp.nan), jnp.where(meant, standard, jnp.nan)
+
+    chunks = plan.chunks
+    ranks, scores = jax.lax.map(of_chunk, (chunks.users, chunks.rows, chunks.items))
+    return ranks.reshape(-1, len(items))[chunks.places], scores.reshape(-1, len(items))[chunks.places]
+
+
 def count_candidates(
     plan: RankPlan, rows: Int[Array, " P"], items: Int[Array, " P"], flags: Bool[Array, "B I"]
 ) -> Int32[Array, " B"]:

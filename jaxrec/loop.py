@@ -177,6 +177,7 @@ def fit_in_memory(
     optimizer: optax.GradientTransformation | None = None,
     seed: int = 0,
     start: Params | None = None,
+    trainer: train.Trainer | None = None,
 ) -> Params:
     """Trains without a run directory, for notebooks and tests: shuffled batches, one device, nothing kept or logged.
 
@@ -184,6 +185,7 @@ def fit_in_memory(
         optimizer: Adagrad with learning rate 0.05 and accumulators that start at 0.1 by default, as in He et al.
         seed: Decides the initial tables, the data's order and the negatives.
         start: The params to go on from, the optimiser anew; by default the model's initial ones.
+        trainer: Of this objective and optimiser, compiled once where many such models are trained; made by default.
 
     Returns:
         The params after the last epoch.
@@ -191,7 +193,8 @@ def fit_in_memory(
     optimizer = optimizer or optax.adagrad(0.05, initial_accumulator_value=0.1)
     init_key, key = jax.random.split(jax.random.key(seed))
     params = model.init(init_key) if start is None else start
-    trainer = train.parallel(lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices))
+    make = lambda devices: train.make_step(objective, optimizer, reads=model.reads, devices=devices)
+    trainer = trainer or train.parallel(make)
     state, seen = train.init_state(params, optimizer, key), sampling.seen(data)
     data = sampling.with_unseen_items(data)
     for epoch in range(num_epochs):

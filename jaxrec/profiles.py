@@ -6,6 +6,7 @@ does, see `sequences`). There is no [U, I] array; `multi_hot` makes the rows of 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,15 @@ def matrix(known: Interactions) -> scipy.sparse.csr_array:
     pairs.sum_duplicates()
     pairs.data[:] = 1
     return pairs
+
+
+def ratings(known: Interactions) -> Any:
+    """What users have said of items, a sparse float64 [U, I] on the host: ratings, or ones of implicit feedback.
+
+    Places that are not filled are no ratings. A pair that occurs twice adds up. (Any: SciPy's types are too wide.)
+    """
+    values = np.ones(len(known)) if known.ratings is None else known.ratings.astype(np.float64)
+    return scipy.sparse.csr_array((values, (known.users, known.items)), shape=(known.num_users, known.num_items))
 
 
 def prepare(known: Interactions) -> Profiles:

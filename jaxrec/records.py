@@ -14,6 +14,7 @@ from jaxrec import errors, files
 ADVERSARY = (
     "surface", "oracle", "epsilon", "epsilon_unit", "gauge", "achieved_norm", "gradient_evaluations", "queries"
 )  # fmt: skip
+UNITS = ("absolute", "relative", "of users")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Record:
     Attributes:
         protocol: How items were ranked: which candidates, how ties count, which cutoff.
         surface: What the adversary perturbs; None when there is no attack, like the other fields of an adversary.
-        epsilon_unit: "absolute", or "relative" to the mean norm of each table.
+        epsilon_unit: "absolute", "relative" to the mean norm of each table, or "of users": fakes for each real user.
         gauge: Where a relative budget is stated: "canonical", "as trained".
         achieved_norm: Largest norm of a perturbed row, or one for each table.
         value: Finite, as are all numbers. `interval` is (low, high), 95 %.
@@ -71,8 +72,8 @@ class Record:
             raise ValueError(f"Expected finite Python numbers, got {self}: {error}.") from None
         if empty := [name for name, value in vars(self).items() if value in ("", ())]:
             raise ValueError(f"Expected something or None, got an empty {', '.join(empty)}.")
-        if self.epsilon is not None and (self.epsilon < 0 or self.epsilon_unit not in ("absolute", "relative")):
-            raise ValueError(f"Expected epsilon >= 0, absolute or relative, got {self.epsilon} {self.epsilon_unit}.")
+        if self.epsilon is not None and (self.epsilon < 0 or self.epsilon_unit not in UNITS):
+            raise ValueError(f"Expected epsilon >= 0, {', '.join(UNITS)}, got {self.epsilon} {self.epsilon_unit}.")
         if self.attack is None and (given := [name for name in ADVERSARY if getattr(self, name) is not None]):
             raise ValueError(f"Expected None for {', '.join(given)}, as there is no attack.")
         if self.interval is not None and not self.interval[0] <= self.interval[1]:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ import optax
 import pandas as pd
 
 from jaxrec import checkpoint, display, evaluate, loop, metrics, provenance, robustness, run_directory, splits, train
-from jaxrec.datasets import locate, published
+from jaxrec.datasets import locate, ml100k, published, reading
 from jaxrec.types import InputError, Key, Model, Objective, Params, Split, Surface
 
 SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed", "robust_epsilon")
@@ -125,6 +126,21 @@ def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | N
     fingerprint = provenance.fingerprint(split)
     display.say(f"Data: {title}; {located.source}: {located.path}; SHA-256 {fingerprint['sha256'][:16]}")
     return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint, located)
+
+
+def movielens_100k(data_dir: pathlib.Path | None, *, num_users: int | None = None) -> Data:
+    """MovieLens-100K with its ratings, leave-one-out by time, and says where it lies; the first `num_users` if given.
+
+    Raises:
+        InputError: If u.data is neither in `data_dir` or its movielens-100k/, nor, without one, in $JAXREC_DATA.
+    """
+    root = data_dir or os.environ.get("JAXREC_DATA") or "."
+    places = [pathlib.Path(root), pathlib.Path(root) / "movielens-100k", pathlib.Path(root) / "ml-100k"]
+    place = next((place for place in places if reading.find(place, "u.data")), None)
+    if place is None:
+        raise InputError(f"Expected a data folder with u.data of MovieLens-100K, got {root}: set --data-dir.")
+    split = splits.leave_one_out(ml100k.load(place))
+    return _said(published.Located(split, place, "leave-one-out by time"), "ml-100k", num_users)
 
 
 def described(data: Data, describe: Callable[[locate.Located], pd.DataFrame]) -> pd.DataFrame | None:

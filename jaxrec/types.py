@@ -1,4 +1,4 @@
-"""The shapes every part of jaxrec takes: data, models, oracles, attacks and objectives.
+"""The shapes every part of jaxrec takes: data, models, oracles, attacks, poisons, detectors and objectives.
 
 Axes in annotations: `B` batch, `U` users, `I` items, `D` dimension, `N` independently perturbed units, `K` cutoff.
 """
@@ -230,6 +230,25 @@ class EditAttack(Protocol):
     """`(key, oracle, ids) -> (ids, info)`: one edited history, and what the attack did."""
 
     def __call__(self, key: Key, oracle: EditOracle, ids: Array) -> tuple[Array, Metrics]: ...
+
+
+@runtime_checkable
+class Poison(Protocol):
+    """`(key, interactions, targets) -> fakes`: profiles of fake users that change how the targets [T] are ranked.
+
+    Budget and direction belong to its builder. The fakes have users 0, 1, 2, ... of their own, and the items, the scale
+    of ratings and the time line of the interactions that are attacked; `fake_profiles.contaminate` adds them. On the
+    host, as `Model.solve` is.
+    """
+
+    def __call__(self, key: Key, interactions: Interactions, targets: np.ndarray) -> Interactions: ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """`interactions -> suspicion` [U], finite: the higher, the more a user looks like a fake. On the host."""
+
+    def __call__(self, interactions: Interactions) -> np.ndarray: ...
 
 
 class Surface(NamedTuple):

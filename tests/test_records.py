@@ -40,7 +40,7 @@ def test_a_record_has_the_fields_of_the_design_and_all_are_required():
         (ATTACKED | {"achieved_norm": {"user": math.nan}}, "finite"),
         ({"interval": (0.2, 0.1)}, r"interval \(low, high\)"),
         (ATTACKED | {"epsilon": -1.0}, "epsilon >= 0"),
-        (ATTACKED | {"epsilon_unit": None}, "absolute or relative"),
+        (ATTACKED | {"epsilon_unit": None}, "absolute, relative, of users"),
         ({"epsilon": 0.5, "epsilon_unit": "absolute"}, "no attack"),
         ({"queries": 3}, "no attack"),
         ({"device": ""}, "empty device"),

@@ -20,6 +20,7 @@ from jaxrec.types import Array, Interactions, Key, Model, Params
 
 PIECE = 64  # ids of a row's list that are multiplied at a time
 ROWS = 128  # rows that are solved at a time
+PLACES = 16  # a chunk has a multiple of them for its pieces, so that data that differ little share a program
 
 
 def model(
@@ -124,7 +125,8 @@ def _plan(pairs: scipy.sparse.csr_array, num_others: int) -> Plan:
     starts = np.cumsum(per_chunk) - per_chunk
     slot = np.empty(len(owner), np.int64)  # of each piece in its chunk
     slot[order] = np.arange(len(owner)) - np.repeat(starts, per_chunk)
-    owners = np.full((num_chunks, per_chunk.max(initial=1)), rows.shape[1], np.int32)
+    num_places = -(-int(per_chunk.max(initial=1)) // PLACES) * PLACES
+    owners = np.full((num_chunks, num_places), rows.shape[1], np.int32)
     owners[chunk[owner], slot] = place[owner]
 
     ids = np.full((*owners.shape, PIECE), num_others, np.int32)

@@ -1,0 +1,63 @@
+"""Crafted profiles on disk: an attack file is a result, with its SHA-256, and any victim can be attacked with it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxrec import provenance
+from jaxrec.types import InputError, Interactions
+
+Path = str | os.PathLike[str]
+COLUMNS = ("users", "items", "ratings", "timestamps")
+
+
+def sha256(fakes: Interactions) -> str:
+    """SHA-256 over the profiles: every column with its type and shape, and the numbers of users and items."""
+    return provenance.fingerprint(dataclasses.replace(fakes, user_ids=None, item_ids=None))["sha256"]
+
+
+def write(path: Path, fakes: Interactions, about: Mapping[str, Any]) -> str:
+    """Keeps profiles as .npz, whole or not at all.
+
+    Args:
+        path: Ends in .npz.
+        fakes: From a `Poison`.
+        about: What JSON can hold: attack, budget, targets, the fingerprint of the data that it is for.
+
+    Returns:
+        Their SHA-256, which stands in the file too.
+    """
+    digest = sha256(fakes)
+    sizes = {"num_users": fakes.num_users, "num_items": fakes.num_items}
+    text = json.dumps({"sha256": digest, "about": dict(about), **sizes})
+    columns = {name: getattr(fakes, name) for name in COLUMNS if getattr(fakes, name) is not None}
+    part = pathlib.Path(path).with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, header=np.array(text), **columns)
+    part.replace(path)
+    return digest
+
+
+def read(path: Path) -> tuple[Interactions, dict[str, Any]]:
+    """The profiles that `write` kept, and what was said about them.
+
+    Raises:
+        InputError: If the file is not one of them, or its profiles do not have the SHA-256 that it names.
+    """
+    try:
+        with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            columns = {name: file[name] for name in COLUMNS if name in file}
+            fakes = Interactions(num_users=header["num_users"], num_items=header["num_items"], **columns)
+            digest, about = header["sha256"], header["about"]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"Expected crafted profiles in {path}, got {error!r}.") from None
+    if sha256(fakes) != digest:
+        raise InputError(f"Expected profiles with SHA-256 {digest[:16]} in {path}, got {sha256(fakes)[:16]}.")
+    return fakes, about

@@ -1,0 +1,85 @@
+"""The shilling table from end to end on a small drawn data set: what it keeps, how it goes on, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from experiments import ml100k_shilling_table
+from jaxrec import command, fake_files, records, results
+
+FLAGS = ("--smoke", "--victims", "item-kNN", "EASE", "--aims", "push tail", "--profile-size", 8, "--num-selected", 2)
+
+
+def run(*args):
+    command.run(ml100k_shilling_table.main, ml100k_shilling_table.Config, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Sixty users of sixty items, the lower the number the more popular; two targets of the tail."""
+    data = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    odds = 1 / np.arange(1, 61)
+    lines = [
+        f"{user + 1}\t{item + 1}\t{rng.integers(1, 6)}\t{time}\n"
+        for user in range(60)
+        for time, item in enumerate(rng.choice(60, 12, replace=False, p=odds / odds.sum()))
+    ]
+    (data / "u.data").write_text("".join(lines))
+    flags = (*FLAGS, "--num-targets", 2, "--data-dir", data, "--run-dir", tmp_path_factory.mktemp("runs") / "one")
+    run(*flags)
+    return flags[-1], flags
+
+
+def test_every_cell_is_recorded_before_and_after_and_fakes_are_kept(finished):
+    path, _ = finished
+    found = records.read_records(path / "results.json")
+    assert (path / "results.md").read_text() == results.page(found)
+    of = {(r.model, r.attack, r.defence, r.metric, r.k): r for r in found}
+    for victim in ("item-kNN", "EASE"):
+        for attack in ("random, push tail", "segment, push tail"):
+            change = of[victim, attack, None, "target_hit_rate_change", 50]
+            assert change.epsilon_unit == "of users"
+            assert change.value == pytest.approx(of[victim, attack, None, "target_hit_rate", 50].value, abs=1)
+        assert {r.defence for r in found if r.attack == "segment, push tail"} == {None, "removal", "down-weighting"}
+        assert of[victim, None, None, "ndcg", 10].attack is None
+    fakes, about = fake_files.read(path / "attacks" / "implicit-segment-push-tail-0.05-0.npz")
+    assert (fakes.num_users, about["attack"], len(about["targets"])) == (3, "segment", 2)
+    assert set(about["targets"]) <= set(fakes.items[fakes.users == 0].tolist())
+    assert "| segment, push tail | 5.0% | removal |" in (path / "targets.md").read_text()
+    assert (path / "poisoning.png").stat().st_size > 1000
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_figures_and_fakes(finished):
+    path, flags = finished
+    before = (path / "targets.md").read_text()
+    attack = path / "attacks" / "implicit-segment-push-tail-0.05-0.npz"
+    bytes_before = attack.read_bytes()
+    for name in ("measured/ease-segment-push-tail-0.05-0.json", "attacks/implicit-segment-push-tail-0.05-0.npz"):
+        (path / name).unlink()
+    run(*flags)
+    assert (path / "targets.md").read_text() == before
+    assert attack.read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--budgets", "1.5"], "--budgets in (0, 1], got --budgets 1.5"),
+        (["--aims", "push me"], "--aims of push head, push tail, nuke head"),
+        (["--data-dir", "nowhere"], "u.data of MovieLens-100K, got nowhere"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(args, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run(*args)
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("flag", "names"), [("--attacks", "random, average"), ("--victims", "item-kNN, MF-BPR")])
+def test_a_name_that_is_unknown_is_refused_with_those_that_are(finished, flag, names, capsys):
+    with pytest.raises(SystemExit):
+        run(*(finished[1][-4:-2]), flag, "nobody")
+    assert f"Expected {flag} of {names}" in capsys.readouterr().err

@@ -1,0 +1,49 @@
+"""What is left of the data when suspicious users are left out, or count for less."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrec import provenance, recovery
+from jaxrec.types import Interactions
+
+DATA = Interactions(np.repeat(np.arange(10, dtype=np.int32), 40), np.tile(np.arange(40, dtype=np.int32), 10), 10, 40)
+SUSPICION = np.array([0.3, 0.1, 0.9, 0.2, 0.0, 0.9, 0.4, 0.5, 0.6, 0.7])
+
+
+def test_the_most_suspicious_users_are_left_out_and_all_keep_their_numbers():
+    left = recovery.remove(DATA, SUSPICION, share=0.2)
+    assert sorted(set(left.users.tolist())) == [0, 1, 3, 4, 6, 7, 8, 9]
+    assert (left.num_users, len(left)) == (10, 320)
+    assert sorted(set(recovery.remove(DATA, np.zeros(10), share=0.1).users.tolist())) == list(range(9))
+
+
+def test_no_share_is_nothing_bit_for_bit_and_all_is_everything():
+    same = recovery.remove(DATA, SUSPICION, share=0)
+    assert provenance.fingerprint(same) == provenance.fingerprint(DATA)
+    assert len(recovery.remove(DATA, SUSPICION, share=1)) == 0
+
+
+def test_an_interaction_stays_with_the_chance_of_its_user():
+    shares = np.mean(
+        [
+            np.bincount(recovery.down_weight(jax.random.key(n), DATA, SUSPICION).users, minlength=10) / 40
+            for n in range(9)
+        ],
+        axis=0,
+    )
+    assert shares[4] == 1
+    ranks = np.array([3, 1, 8, 2, 0, 8, 4, 5, 6, 7]) / 10
+    np.testing.assert_allclose(shares, 1 - ranks**8, atol=4 * (0.25 / 360) ** 0.5)  # four standard errors
+    first, again = (recovery.down_weight(jax.random.key(0), DATA, SUSPICION) for _ in range(2))
+    assert provenance.fingerprint(first) == provenance.fingerprint(again)
+
+
+@pytest.mark.parametrize("suspicion", [np.zeros(9), np.full(10, np.nan)])
+def test_suspicion_that_is_no_number_a_user_is_refused(suspicion):
+    with pytest.raises(ValueError, match="a finite suspicion of 10 users"):
+        recovery.remove(DATA, suspicion, share=0.1)
+    with pytest.raises(ValueError, match="a finite suspicion of 10 users"):
+        recovery.down_weight(jax.random.key(0), DATA, suspicion)
+    with pytest.raises(ValueError, match=r"share in \[0, 1\], got share=1.5"):
+        recovery.remove(DATA, SUSPICION, share=1.5)
