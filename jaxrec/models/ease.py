@@ -60,22 +60,33 @@ def _given(known: Interactions) -> dict[str, profiles.Profiles]:
     return {"profiles": profiles.prepare(known)}
 
 
-def _weights(train: Interactions, l2: float) -> np.ndarray:
-    """[I, I]: row i for the score of item i. One array of that size, from the Gram matrix on."""
-    pairs = profiles.matrix(train)
+def inverse(train: Interactions, l2: float, dtype: type[np.floating] = np.float32) -> np.ndarray:
+    """P of the formula [I, I], symmetric: one array of that size, from the Gram matrix on.
+
+    Raises:
+        ValueError: If `l2` is too small for the type.
+    """
+    pairs = profiles.matrix(train).astype(dtype)
     gram = (pairs.T @ pairs).toarray(order="F")
-    gram[np.diag_indices_from(gram)] += np.float32(l2)
+    gram[np.diag_indices_from(gram)] += dtype(l2)
     # LAPACK by name: scipy.linalg.inv does not use that the matrix is symmetric, and cho_solve copies it.
     factorise, invert = scipy.linalg.get_lapack_funcs(("potrf", "potri"), (gram,))
     factor, failed = factorise(gram, lower=1, overwrite_a=1)
-    inverse, failed_too = invert(factor, lower=1, overwrite_c=1)
+    full, failed_too = invert(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
-        raise ValueError(f"Expected l2 large enough for float32, got l2={l2}: the matrix is not positive definite.")
-    for column in range(len(inverse)):  # its upper half is not written; mirrored in place, as a transpose is a copy
-        inverse[column, column:] = inverse[column:, column]
-    inverse /= -np.diag(inverse)[:, None]
-    np.fill_diagonal(inverse, 0)
-    return inverse
+        name = np.dtype(dtype).name
+        raise ValueError(f"Expected l2 large enough for {name}, got l2={l2}: the matrix is not positive definite.")
+    for column in range(len(full)):  # its upper half is not written; mirrored in place, as a transpose is a copy
+        full[column, column:] = full[column:, column]
+    return full
+
+
+def _weights(train: Interactions, l2: float) -> np.ndarray:
+    """[I, I]: row i for the score of item i."""
+    weights = inverse(train, l2)
+    weights /= -np.diag(weights)[:, None]
+    np.fill_diagonal(weights, 0)
+    return weights
 
 
 def _score(params: Params, users: Array, items: Array) -> Array:

@@ -151,27 +151,51 @@ def sweeps(
     return jax.lax.fori_loop(0, num_epochs, epoch, (user, item))
 
 
-def half_sweep(table: Array, other: Array, plan: Plan, weights: Array) -> Array:
+class Soft(NamedTuple):
+    """Pairs that count by a weight each, beside those of a `Plan`.
+
+    Attributes:
+        shares: [rows, N], the weight of each pair of a row with a vector; 1 is a pair of the data, 0 none.
+        vectors: [N, D].
+    """
+
+    shares: Array
+    vectors: Array
+
+
+def half_sweep(table: Array, other: Array, plan: Plan, weights: Array, soft: Soft | None = None) -> Array:
     """The table [rows, D] that minimises the objective, given the other one [others, D].
 
     Args:
         plan: That of this table's rows.
         weights: [l2, unobserved_weight, l2_exponent].
+        soft: More pairs, whose vectors are rows of `other` too; a weight counts as that much of a pair everywhere.
     """
-    l2, unobserved_weight, exponent = weights
-    num_others, dimension = other.shape
-    everything = unobserved_weight * other.T @ other
-    num_slots = plan.rows.shape[1]
 
     def of_chunk(chunk):
-        read = other.at[chunk.ids].get(mode="fill", fill_value=0)  # [M, L, D]
-        products = jnp.einsum("mld,mle->mde", read, read)
-        squares = jax.ops.segment_sum(products, chunk.owners, num_slots)
-        sums = jax.ops.segment_sum(read.sum(axis=1), chunk.owners, num_slots)
-        decay = l2 * (chunk.counts + unobserved_weight * num_others) ** exponent
-        left = squares + everything[None] + decay[:, None, None] * jnp.eye(dimension)[None]
+        left, right = normal_equations(other, chunk, weights, soft)
         factor = jnp.linalg.cholesky(left)
-        return jax.scipy.linalg.cho_solve((factor, True), sums[..., None])[..., 0]
+        return jax.scipy.linalg.cho_solve((factor, True), right[..., None])[..., 0]
 
     solved = jax.lax.map(of_chunk, plan)
     return table.at[plan.rows].set(solved, mode="drop")
+
+
+def normal_equations(other: Array, chunk: Plan, weights: Array, soft: Soft | None = None) -> tuple[Array, Array]:
+    """Left sides [R, D, D] and right sides [R, D] of the rows in one chunk of a plan; arguments as in `half_sweep`."""
+    l2, unobserved_weight, exponent = weights
+    num_others, dimension = other.shape
+    num_slots = len(chunk.rows)
+    read = other.at[chunk.ids].get(mode="fill", fill_value=0)  # [M, L, D]
+    products = jnp.einsum("mld,mle->mde", read, read)
+    squares = jax.ops.segment_sum(products, chunk.owners, num_slots)
+    sums = jax.ops.segment_sum(read.sum(axis=1), chunk.owners, num_slots)
+    counts = chunk.counts
+    if soft is not None:
+        shares = soft.shares.at[chunk.rows].get(mode="fill", fill_value=0)  # [R, N]
+        squares += jnp.einsum("rn,nd,ne->rde", shares, soft.vectors, soft.vectors)
+        sums += shares @ soft.vectors
+        counts += shares.sum(axis=1)
+    decay = l2 * (counts + unobserved_weight * num_others) ** exponent
+    everything = unobserved_weight * other.T @ other
+    return squares + everything[None] + decay[:, None, None] * jnp.eye(dimension)[None], sums
