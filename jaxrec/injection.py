@@ -13,44 +13,60 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import packed
-from jaxrec.types import Array, Interactions, Key, PyTree, check_ids
+from jaxrec.types import Array, InputError, Interactions, Key, PyTree, Scalar, check_ids
 
 CHUNK = 512  # users who are scored at a time
 
 
 class Surrogate(NamedTuple):
-    """The training of a model on real interactions, which it holds, and on fake rows, which it is given.
+    """The training of a model on real interactions and fake rows, as pure functions. Those of equal settings are equal,
+    so that jitted functions that take one as a static argument compile once.
 
     Attributes:
-        init: key -> start, what the training starts from.
-        solve: (start, fakes [M, I]) -> solution. Its derivative by the fakes is the surrogate's own: exact or not.
-        scores: (solution, real users [B]) -> [B, I].
+        prepare: (real interactions, number of fakes M) -> data, on the device.
+        init: (data, key, number of fakes M) -> start, what the training starts from.
+        solve: (data, start, fakes [M, I]) -> solution. Its derivative by the fakes may be approximate.
+        scores: (data, solution, real users [B]) -> [B, I].
         again: (start, solution) -> the start of the next training, on fakes that have moved a little.
     """
 
-    init: Callable[[Key], PyTree]
-    solve: Callable[[PyTree, Array], PyTree]
-    scores: Callable[[PyTree, Array], Array]
+    prepare: Callable[[Interactions, int], PyTree]
+    init: Callable[[PyTree, Key, int], PyTree]
+    solve: Callable[[PyTree, PyTree, Array], PyTree]
+    scores: Callable[[PyTree, PyTree, Array], Array]
     again: Callable[[PyTree, PyTree], PyTree]
 
 
-Problem = Callable[[Interactions, int], Surrogate]  # (real interactions, number of fake users) -> their surrogate
-Scores = Callable[[Array], Array]  # users [B] -> [B, I]
-Inner = Callable[[PyTree, Array], tuple[tuple[Array, PyTree], Array]]
+class Audience(NamedTuple):
+    """Whom targets are promoted to: the real users, each among the items that they do not know.
+
+    Attributes:
+        rows: Who knows what.
+        targets: int32 [T].
+    """
+
+    rows: packed.Rows
+    targets: Array
 
 
-def inner(surrogate: Surrogate, outer: Callable[[Scores], Array]) -> Inner:
-    """Builds `(start, fakes [M, I]) -> ((outer loss, solution), gradient [M, I])`, whatever the surrogate."""
+def audience(known: Interactions, targets: np.ndarray) -> Audience:
+    """Lays out who may be reached, on the device.
 
-    def loss(fakes, start):
-        solution = surrogate.solve(start, fakes)
-        return outer(lambda users: surrogate.scores(solution, users)), solution
+    Raises:
+        ValueError: If there is no target, or one is no item.
+        InputError: If everyone knows one.
+    """
+    if len(targets) == 0:
+        raise ValueError("Expected at least one target, got targets of length 0.")
+    check_ids(targets, known.num_items, "targets")
+    for target in targets:
+        if len(np.unique(known.users[known.items == target])) == known.num_users:
+            raise InputError(f"Expected targets that someone does not know, got {int(target)}, known to everyone.")
+    return Audience(packed.rows(known, CHUNK), jnp.asarray(targets, jnp.int32))
 
-    return lambda start, fakes: jax.value_and_grad(loss, has_aux=True)(fakes, start)
 
-
-def promotion(known: Interactions, targets: np.ndarray, *, temperature: float = 0.1) -> Callable[[Scores], Array]:
-    """Builds the smooth loss that is low where the targets are ranked high for those who do not know them.
+def promotion(audience: Audience, scores: Callable[[Array], Array], temperature: Scalar) -> Array:
+    """The smooth loss that is low where the targets are ranked high for those who do not know them, in nats.
 
         mean over users u and targets t unknown to u of  log sum_i exp(s_ui / temperature) - s_ut / temperature
 
@@ -58,41 +74,28 @@ def promotion(known: Interactions, targets: np.ndarray, *, temperature: float = 
     temperature 1, which closed-form models, whose scores lie near [0, 1], hardly feel.) To demote, ascend it.
 
     Args:
-        known: The real interactions.
-        targets: Items, [T].
+        scores: users [B] -> [B, I]; asked for a chunk of users at a time, and asked again for the gradient.
         temperature: In the unit of a score.
-
-    Returns:
-        `scores -> loss []`, in nats; `scores` is asked for 512 users at a time, and asked again for the gradient.
-
-    Raises:
-        ValueError: If there is no target, one is no item, everyone knows one, or `temperature` is not above 0 and
-            finite.
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"Expected temperature > 0 and finite, got temperature={temperature}.")
-    if len(targets) == 0:
-        raise ValueError("Expected at least one target, got targets of length 0.")
-    check_ids(targets, known.num_items, "targets")
-    rows, places = packed.rows(known, CHUNK), jnp.asarray(targets)
-    knowing = np.zeros((known.num_users, known.num_items), bool)[:, targets]
-    for place, target in enumerate(targets):
-        knowing[known.users[known.items == target], place] = True
-        if knowing[:, place].all():
-            raise ValueError(f"Expected targets that someone does not know, got {int(target)}, known to everyone.")
-    num_pairs = int((~knowing).sum())
 
-    def loss(scores: Scores) -> Array:
-        @jax.checkpoint
-        def of_chunk(chunk):
-            users, bits = chunk
-            seen = packed.unpack(bits, known.num_items)
-            scaled = scores(jnp.minimum(users, known.num_users - 1)) / temperature
-            everything = jax.nn.logsumexp(scaled, axis=1, where=~seen)
-            losses = everything[:, None] - scaled[:, places]
-            counted = ~seen[:, places] & (users < known.num_users)[:, None]
-            return jnp.where(counted, losses, 0).sum()
+    @jax.checkpoint
+    def of_chunk(rows):
+        scaled = scores(rows.users) / temperature
+        seen = packed.unpack(rows.bits, scaled.shape[1])
+        everything = jax.nn.logsumexp(scaled, axis=1, where=~seen)
+        counted = ~seen[:, audience.targets] & rows.present[:, None]
+        losses = jnp.where(counted, everything[:, None] - scaled[:, audience.targets], 0)
+        return losses.sum(), counted.sum()
 
-        return jax.lax.map(of_chunk, (rows.users, rows.bits)).sum() / num_pairs
+    losses, counts = jax.lax.map(of_chunk, audience.rows)
+    return losses.sum() / counts.sum()
 
-    return loss
+
+def inner(surrogate: Surrogate, data: PyTree, audience: Audience, start: PyTree, fakes: Array, temperature: Scalar):
+    """((outer loss [], solution), gradient [M, I]) at fakes [M, I], whatever the surrogate."""
+
+    def loss(fakes):
+        solution = surrogate.solve(data, start, fakes)
+        return promotion(audience, lambda users: surrogate.scores(data, solution, users), temperature), solution
+
+    return jax.value_and_grad(loss, has_aux=True)(fakes)

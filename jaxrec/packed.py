@@ -5,6 +5,7 @@ On a CPU the products of dense chunks beat gathers of the pairs where about a tw
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,11 +17,13 @@ class Rows(NamedTuple):
     """All users, dealt to chunks in order.
 
     Attributes:
-        users: int32 [chunks, B]; from U on in the places that are left over.
+        users: int32 [chunks, B]; user 0 in the places that are left over.
+        present: bool [chunks, B], false there.
         bits: uint8 [chunks, B, ceil(I / 8)], zeros there.
     """
 
     users: Array
+    present: Array
     bits: Array
 
 
@@ -34,7 +37,8 @@ def rows(known: Interactions, chunk_size: int) -> Rows:
     for start in range(0, known.num_users, size):
         block = pairs[start : start + size].toarray().astype(bool)
         bits[start : start + len(block)] = np.packbits(block, axis=1)
-    return Rows(jnp.asarray(users), jnp.asarray(bits.reshape(num_chunks, size, -1)))
+    present = users < known.num_users
+    return Rows(*jax.device_put((users * present, present, bits.reshape(num_chunks, size, -1))))
 
 
 def unpack(bits: Array, num_items: int) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrec import injection
-from jaxrec.types import Interactions
+from jaxrec.types import InputError, Interactions
 
 USERS, ITEMS = np.array([0, 0, 1, 2], np.int32), np.array([0, 1, 2, 0], np.int32)
 KNOWN = Interactions(USERS, ITEMS, num_users=3, num_items=4)
@@ -18,27 +18,20 @@ SCORES = np.array([[0.9, 0.1, 0.5, 0.2], [0.3, 0.6, 0.7, 0.1], [0.8, 0.2, 0.4, 0
 def test_it_is_the_formula_over_the_items_that_each_user_does_not_know(monkeypatch):
     monkeypatch.setattr(injection, "CHUNK", 2)  # two chunks, a place left over
     asked = lambda users: jnp.asarray(SCORES)[users]
-    found = jax.jit(lambda: injection.promotion(KNOWN, np.array([2, 0]), temperature=0.5)(asked))()
+    audience = injection.audience(KNOWN, np.array([2, 0]))
+    found = jax.jit(lambda: injection.promotion(audience, asked, 0.5))()
     lse = lambda *scores: math.log(sum(math.exp(score / 0.5) for score in scores))
     losses = [lse(0.5, 0.2) - 0.5 / 0.5, lse(0.2, 0.4, 0.6) - 0.4 / 0.5, lse(0.3, 0.6, 0.1) - 0.3 / 0.5]
     assert float(found) == pytest.approx(sum(losses) / 3, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("targets", "temperature", "message"),
-    [
-        ([], 0.1, "at least one target"),
-        ([4], 0.1, "targets in"),
-        ([0], 0.0, "temperature=0.0"),
-        ([0], float("nan"), "temperature=nan"),
-    ],
-)
-def test_wrong_settings_are_refused_by_name(targets, temperature, message):
+@pytest.mark.parametrize(("targets", "message"), [([], "at least one target"), ([4], "targets in")])
+def test_wrong_targets_are_refused_by_name(targets, message):
     with pytest.raises(ValueError, match=message):
-        injection.promotion(KNOWN, np.array(targets, np.int32), temperature=temperature)
+        injection.audience(KNOWN, np.array(targets, np.int32))
 
 
 def test_a_target_that_everyone_knows_is_refused():
     known = Interactions(np.arange(3, dtype=np.int32), np.full(3, 1, np.int32), num_users=3, num_items=4)
-    with pytest.raises(ValueError, match="got 1, known to everyone"):
-        injection.promotion(known, np.array([2, 1]))
+    with pytest.raises(InputError, match="got 1, known to everyone"):
+        injection.audience(known, np.array([2, 1]))

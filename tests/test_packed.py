@@ -18,7 +18,8 @@ def test_unpacked_rows_are_the_data_and_what_is_left_over_is_empty(chunk_size):
     dense = np.asarray(packed.unpack(rows.bits, 11)).reshape(-1, 11)
     np.testing.assert_array_equal(dense[:7], PAIRS)
     assert not dense[7:].any()
-    np.testing.assert_array_equal(rows.users.reshape(-1), np.arange(len(dense)))
+    assert rows.users.reshape(-1).tolist() == [*range(7), *[0] * (len(dense) - 7)]
+    assert np.asarray(rows.present).reshape(-1).tolist() == [*[True] * 7, *[False] * (len(dense) - 7)]
 
 
 def test_a_table_is_dealt_to_chunks_as_the_users_are():

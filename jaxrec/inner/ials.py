@@ -10,19 +10,22 @@ system is consistent, and conjugate gradients solve it from products with vector
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.injection import Problem, Surrogate
+from jaxrec.injection import Surrogate
 from jaxrec.inner import weighted
 from jaxrec.inner.weighted import Tables
 from jaxrec.models import ials
-from jaxrec.types import Array, Interactions
+from jaxrec.types import Array, Interactions, PyTree
 
 
-def problem(
+@functools.cache
+def surrogate(
     *,
     dimension: int = 64,
     l2: float = 0.007,
@@ -33,7 +36,7 @@ def problem(
     adjoint_steps: int = 200,
     adjoint_tolerance: float = 1e-3,
     init_scale: float = 0.1,
-) -> Problem:
+) -> Surrogate:
     """Builds the surrogate whose solution is that of `ials.model` after many epochs, differentiated implicitly.
 
     Memory is in the tables, their D x D normal matrices and a chunk of users' rows; nothing is kept of the sweeps. The
@@ -58,55 +61,52 @@ def problem(
         if not value >= 0:
             raise ValueError(f"Expected {name} >= 0, got {name}={value}.")
 
-    def build(real: Interactions, num_fakes: int) -> Surrogate:
-        sizes = real.num_users, num_fakes, real.num_items
-        objective = weighted.objective(real, **settings)
-        plans, weights = _plans(real, num_fakes), jnp.array([l2, unobserved_weight, l2_exponent])
+    weights = l2, unobserved_weight, l2_exponent
 
-        def converged(start, fakes):
-            def more(state):
-                _, change, count = state
-                return (change > tolerance) & (count < max_sweeps)
+    def prepare(real: Interactions, num_fakes: int):
+        return {"real": weighted.prepare(real), "plans": _plans(real, num_fakes), "weights": jnp.array(weights)}
 
-            def sweep(state):
-                tables, _, count = state
-                swept = _sweep(tables, fakes, plans, weights)
-                change = jnp.linalg.norm(swept["item"] - tables["item"]) / jnp.linalg.norm(swept["item"])
-                return swept, change, count + 1
+    def init(data, key, num_fakes):
+        return weighted.init(data["real"], key, num_fakes, dimension=dimension, init_scale=init_scale)
 
-            return jax.lax.while_loop(more, sweep, (start, jnp.asarray(jnp.inf), 0))[0]
+    def converged(data, start, fakes):
+        def more(state):
+            _, change, count = state
+            return (change > tolerance) & (count < max_sweeps)
 
-        @jax.custom_vjp
-        def solve(start, fakes):
-            return converged(start, fakes)
+        def sweep(state):
+            tables, _, count = state
+            swept = _sweep(tables, fakes, data)
+            change = jnp.linalg.norm(swept["item"] - tables["item"]) / jnp.linalg.norm(swept["item"])
+            return swept, change, count + 1
 
-        def forward(start, fakes):
-            tables = converged(start, fakes)
-            return tables, (start, tables, fakes)
+        return jax.lax.while_loop(more, sweep, (start, jnp.asarray(jnp.inf), 0))[0]
 
-        def backward(kept, cotangent):
-            start, tables, fakes = kept
-            gradient = jax.grad(objective)
-            product = lambda vector: jax.jvp(lambda tables: gradient(tables, fakes), (tables,), (vector,))[1]
-            adjoint, _ = jax.scipy.sparse.linalg.cg(
-                product,
-                cotangent,
-                tol=adjoint_tolerance,
-                maxiter=adjoint_steps,
-                M=_preconditioner(tables, fakes, plans, weights),
-            )
-            (by_fakes,) = jax.vjp(lambda fakes: gradient(tables, fakes), fakes)[1](adjoint)
-            return jax.tree.map(jnp.zeros_like, start), -by_fakes
+    @jax.custom_vjp
+    def solve(data, start, fakes):
+        return converged(data, start, fakes)
 
-        solve.defvjp(forward, backward)
-        return Surrogate(
-            init=lambda key: weighted.init(key, sizes=sizes, dimension=dimension, init_scale=init_scale),
-            solve=solve,
-            scores=weighted.scores,
-            again=lambda start, solution: solution,
+    def forward(data, start, fakes):
+        tables = converged(data, start, fakes)
+        return tables, (data, tables, fakes)
+
+    def backward(kept, cotangent):
+        data, tables, fakes = kept
+        gradient = lambda tables, fakes: jax.grad(weighted.objective)(tables, fakes, data["real"], data["weights"])
+        product = lambda vector: jax.jvp(lambda tables: gradient(tables, fakes), (tables,), (vector,))[1]
+        adjoint, _ = jax.scipy.sparse.linalg.cg(
+            product,
+            cotangent,
+            tol=adjoint_tolerance,
+            maxiter=adjoint_steps,
+            M=_preconditioner(tables, fakes, data),
         )
+        (by_fakes,) = jax.vjp(lambda fakes: gradient(tables, fakes), fakes)[1](adjoint)
+        return None, None, -by_fakes
 
-    return build
+    solve.defvjp(forward, backward)
+    scores = lambda data, solution, users: weighted.scores(solution, users)
+    return Surrogate(prepare, init, solve, scores, again=lambda start, solution: solution)
 
 
 def _plans(real: Interactions, num_fakes: int) -> dict[str, ials.Plan]:
@@ -124,23 +124,23 @@ def _others(name: str, tables: Tables, fakes: Array) -> tuple[Array, ials.Soft |
     return tables["item"], ials.Soft(fakes, tables["item"]) if name == "fake" else None
 
 
-def _sweep(tables: Tables, fakes: Array, plans: dict[str, ials.Plan], weights: Array) -> Tables:
+def _sweep(tables: Tables, fakes: Array, data: PyTree) -> Tables:
     """Users and fakes, then items, each solved exactly."""
     for name in ("user", "fake", "item"):
         other, soft = _others(name, tables, fakes)
-        tables = {**tables, name: ials.half_sweep(tables[name], other, plans[name], weights, soft)}
+        tables = {**tables, name: ials.half_sweep(tables[name], other, data["plans"][name], data["weights"], soft)}
     return tables
 
 
-def _preconditioner(tables: Tables, fakes: Array, plans: dict[str, ials.Plan], weights: Array):
+def _preconditioner(tables: Tables, fakes: Array, data: PyTree) -> Callable[[Tables], Tables]:
     """Builds `tables -> tables`, each row times the inverse of its normal matrix: the Hessian's block, but for a 2."""
 
     def factors(name):
         other, soft = _others(name, tables, fakes)
-        of_chunk = lambda chunk: jnp.linalg.cholesky(ials.normal_equations(other, chunk, weights, soft)[0])
-        blocks = jax.lax.map(of_chunk, plans[name])
+        of_chunk = lambda chunk: jnp.linalg.cholesky(ials.normal_equations(other, chunk, data["weights"], soft)[0])
+        blocks = jax.lax.map(of_chunk, data["plans"][name])
         shape = (len(tables[name]), *blocks.shape[-2:])
-        return jnp.zeros(shape, blocks.dtype).at[plans[name].rows].set(blocks, mode="drop")
+        return jnp.zeros(shape, blocks.dtype).at[data["plans"][name].rows].set(blocks, mode="drop")
 
     by_table = {name: factors(name) for name in tables}
     solve = lambda factor, table: jax.scipy.linalg.cho_solve((factor, True), table[..., None])[..., 0]

@@ -5,16 +5,20 @@ arXiv:2008.04876. The objective is that of iALS, whose minimum `inner.ials` diff
 differ in how far they are trained and in the derivative.
 """
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import optax
 
-from jaxrec.injection import Problem, Surrogate
+from jaxrec.injection import Surrogate
 from jaxrec.inner import weighted
 from jaxrec.models import ials
 from jaxrec.types import Interactions
 
 
-def problem(
+@functools.cache
+def surrogate(
     *,
     dimension: int = 64,
     l2: float = 0.007,
@@ -25,7 +29,7 @@ def problem(
     unrolled_steps: int | None = None,
     first_order: bool = False,
     init_scale: float = 0.1,
-) -> Problem:
+) -> Surrogate:
     """Builds the surrogate that takes full-batch steps on real and fake rows, each training from the start anew.
 
     The derivative is that of the last `unrolled_steps` steps, at the tables that the steps before have reached. All of
@@ -56,26 +60,25 @@ def problem(
         raise ValueError(f"Expected unrolled_steps in [1, {train_steps}], got unrolled_steps={unrolled}.")
     update = optax.adam(0.05, eps_root=1e-6) if optimizer is None else optimizer
 
-    def build(real: Interactions, num_fakes: int) -> Surrogate:
-        sizes = real.num_users, num_fakes, real.num_items
-        gradient = jax.grad(weighted.objective(real, **settings))
+    weights = l2, unobserved_weight, l2_exponent
 
-        def solve(start, fakes):
-            def step(state, _):
-                tables, opt_state = state
-                at = jax.lax.stop_gradient(tables) if first_order else tables
-                updates, opt_state = update.update(gradient(at, fakes), opt_state, tables)
-                return (optax.apply_updates(tables, updates), opt_state), None
+    def prepare(real: Interactions, num_fakes: int):
+        del num_fakes
+        return {"real": weighted.prepare(real), "weights": jnp.array(weights)}
 
-            state = start, update.init(start)
-            state = jax.lax.stop_gradient(jax.lax.scan(step, state, length=train_steps - unrolled)[0])
-            return jax.lax.scan(jax.checkpoint(step), state, length=unrolled)[0][0]
+    def init(data, key, num_fakes):
+        return weighted.init(data["real"], key, num_fakes, dimension=dimension, init_scale=init_scale)
 
-        return Surrogate(
-            init=lambda key: weighted.init(key, sizes=sizes, dimension=dimension, init_scale=init_scale),
-            solve=solve,
-            scores=weighted.scores,
-            again=lambda start, solution: start,
-        )
+    def solve(data, start, fakes):
+        def step(state, _):
+            tables, opt_state = state
+            at = jax.lax.stop_gradient(tables) if first_order else tables
+            gradient = jax.grad(weighted.objective)(at, fakes, data["real"], data["weights"])
+            updates, opt_state = update.update(gradient, opt_state, tables)
+            return (optax.apply_updates(tables, updates), opt_state), None
 
-    return build
+        state = jax.lax.scan(step, (start, update.init(start)), length=train_steps - unrolled)[0]
+        return jax.lax.scan(jax.checkpoint(step), jax.lax.stop_gradient(state), length=unrolled)[0][0]
+
+    scores = lambda data, solution, users: weighted.scores(solution, users)
+    return Surrogate(prepare, init, solve, scores, again=lambda start, solution: start)

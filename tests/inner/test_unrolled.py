@@ -24,11 +24,16 @@ def float64():
 
 
 def step(**settings):
-    surrogate = unrolled.problem(**SETTINGS, **settings)(REAL, 2)
-    outer = injection.promotion(REAL, np.array([1]), temperature=0.2)
-    start = surrogate.init(jax.random.key(0))
-    inner = jax.jit(injection.inner(surrogate, outer))
-    return lambda fakes: (lambda found: (float(found[0][0]), np.asarray(found[1])))(inner(start, jnp.asarray(fakes)))
+    surrogate, audience = unrolled.surrogate(**SETTINGS, **settings), injection.audience(REAL, np.array([1]))
+    data = surrogate.prepare(REAL, 2)
+    start = surrogate.init(data, jax.random.key(0), 2)
+
+    @jax.jit
+    def inner(fakes):
+        (loss, _), gradient = injection.inner(surrogate, data, audience, start, fakes, 0.2)
+        return loss, gradient
+
+    return lambda fakes: jax.tree.map(np.asarray, inner(jnp.asarray(fakes)))
 
 
 def test_the_full_derivative_is_that_of_finite_differences_of_training_anew():
@@ -62,4 +67,4 @@ def test_truncation_and_first_order_change_the_derivative_and_not_the_loss():
 @pytest.mark.parametrize(("name", "value"), [("train_steps", 0), ("unrolled_steps", 0), ("unrolled_steps", 5)])
 def test_wrong_settings_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}"):
-        unrolled.problem(**{**SETTINGS, name: value})
+        unrolled.surrogate(**{**SETTINGS, name: value})

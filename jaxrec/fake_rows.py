@@ -1,0 +1,140 @@
+"""Fake rows that are learned: gradient steps in the convex hull of the profiles that a budget allows, then rounding.
+
+Projected gradient on relaxed rows as in Tang, Wen and Wang, RecSys 2020, arXiv:2008.04876. They project onto zeros and
+ones; these rows stay in the hull of all profiles of n fillers until the end, so that each always spends its budget.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec import fake_profiles, injection, norms
+from jaxrec.fake_profiles import Budget
+from jaxrec.injection import Audience, Surrogate
+from jaxrec.types import Array, Interactions, Key, Poison, PyTree, Scalar
+
+
+class Hull(NamedTuple):
+    """The convex hull of the profiles: zeros and ones with n ones among the free items, the others fixed.
+
+    Attributes:
+        free: bool [I], where fillers may be.
+        fixed: [I], the values elsewhere: 1 for the targets of a push, 0.
+        num_fillers: n; at most the number of free items.
+    """
+
+    free: Array
+    fixed: Array
+    num_fillers: Scalar
+
+
+def attack(budget: Budget, surrogate: Surrogate, *, num_steps: int, step_size: float, temperature: float) -> Poison:
+    """Builds the attack that learns the fillers of all fakes together, from the gradient of a surrogate.
+
+    Args:
+        budget: What may be spent.
+        surrogate: The recommender that is trained with the fakes at each step.
+        num_steps: Gradients, each of a whole training.
+        step_size: How far each row moves in a step, L2; two profiles of n fillers lie up to sqrt(2 n) apart.
+        temperature: Of `injection.promotion`.
+
+    Returns:
+        `(key, interactions, targets) -> fakes`, from rows of noise around equal shares. The surrogate reads who has
+        what, and no rating: fillers get the highest one, and the targets of a nuke count as not had.
+
+    Raises:
+        ValueError: If `num_steps` is negative, or a size is not above 0 and finite; the attack itself as
+            `fake_profiles.know` and `injection.audience`.
+    """
+    if num_steps < 0:
+        raise ValueError(f"Expected num_steps >= 0, got num_steps={num_steps}.")
+    for name, value in (("step_size", step_size), ("temperature", temperature)):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
+    direction = 1.0 if budget.direction == "push" else -1.0
+
+    def learned(key: Key, interactions: Interactions, targets: np.ndarray) -> Interactions:
+        known = fake_profiles.know(key, interactions, targets, budget)
+        audience = injection.audience(interactions, targets)
+        if budget.num_fakes == 0:
+            return fake_profiles.fakes(known, (np.zeros((0, 0), int), None))
+        noise_key, start_key = jax.random.split(key)
+        hull = hull_of(known)
+        data = surrogate.prepare(interactions, budget.num_fakes)
+        start = surrogate.init(data, start_key, budget.num_fakes)
+        rows = noise(noise_key, budget.num_fakes, hull)
+        walk = functools.partial(step, surrogate, data, audience, hull, temperature, direction * step_size)
+        for _ in range(num_steps):
+            rows, start, _ = walk(rows, start)
+        return fake_profiles.fakes(known, fake_profiles.all_rated(known, fillers(rows, hull), "highest"))
+
+    return learned
+
+
+def hull_of(known: fake_profiles.Known) -> Hull:
+    """The hull of the profiles that an attacker may make."""
+    fixed = np.zeros(len(known.free), jnp.zeros(()).dtype)
+    if known.budget.direction == "push":
+        fixed[known.targets] = 1
+    return Hull(*jax.device_put((known.free, fixed)), known.budget.num_fillers)
+
+
+def noise(key: Key, num_fakes: int, hull: Hull) -> Array:
+    """Rows [M, I] of the hull, each entry uniform between nothing and twice its equal share."""
+    share = hull.num_fillers / jnp.maximum(hull.free.sum(), 1)
+    return project(2 * share * jax.random.uniform(key, (num_fakes, len(hull.free))), hull)
+
+
+@functools.partial(jax.jit, static_argnames="surrogate")
+def step(
+    surrogate: Surrogate,
+    data: PyTree,
+    audience: Audience,
+    hull: Hull,
+    temperature: Scalar,
+    step_size: Scalar,
+    rows: Array,
+    start: PyTree,
+) -> tuple[Array, PyTree, Array]:
+    """The rows [M, I] after a step that lowers the outer loss (raises it, where `step_size < 0`), the start of the next
+    training, and the outer loss before the step."""
+    (loss, solution), gradient = injection.inner(surrogate, data, audience, start, rows, temperature)
+    moved = rows - step_size * norms.L2.steepest(jnp.where(hull.free[None], gradient, 0))
+    return project(moved, hull), surrogate.again(start, solution), loss
+
+
+def project(rows: Array, hull: Hull) -> Array:
+    """The nearest points [M, I] of the hull: each row's free entries, shifted alike and cut to [0, 1], sum to n.
+
+    The shift is found by bisection, to the precision of the type.
+    """
+
+    def cut(shift):
+        return jnp.where(hull.free[None], jnp.clip(rows - shift[:, None], 0, 1), 0)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        too_much = cut(middle).sum(axis=1) > hull.num_fillers
+        return jnp.where(too_much, middle, low), jnp.where(too_much, high, middle)
+
+    ends = rows.min(axis=1) - 1, rows.max(axis=1)
+    low, high = jax.lax.fori_loop(0, jnp.finfo(rows.dtype).nmant + 2, halve, ends)
+    return jnp.where(hull.free[None], cut((low + high) / 2), hull.fixed[None])
+
+
+def fillers(rows: Array, hull: Hull) -> np.ndarray:
+    """The n free items of largest value in each row [M, I], [M, n] on the host."""
+    values = np.where(np.asarray(hull.free)[None], np.asarray(rows), -1)
+    return np.argsort(-values, axis=1, kind="stable")[:, : int(hull.num_fillers)]
+
+
+def rounded(rows: Array, hull: Hull) -> Array:
+    """The rows [M, I] as profiles, zeros and ones."""
+    chosen = fillers(rows, hull)
+    values = np.tile(np.asarray(hull.fixed), (len(rows), 1))
+    np.put_along_axis(values, chosen, 1, axis=1)
+    return jnp.asarray(values)
