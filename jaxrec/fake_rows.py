@@ -28,7 +28,7 @@ class Hull(NamedTuple):
 
     free: Array
     fixed: Array
-    num_fillers: Scalar
+    num_fillers: int | Array
 
 
 def attack(budget: Budget, surrogate: Surrogate, *, num_steps: int, step_size: float, temperature: float) -> Poison:
@@ -79,7 +79,7 @@ def hull_of(known: fake_profiles.Known) -> Hull:
     fixed = np.zeros(len(known.free), jnp.zeros(()).dtype)
     if known.budget.direction == "push":
         fixed[known.targets] = 1
-    return Hull(*jax.device_put((known.free, fixed)), known.budget.num_fillers)
+    return Hull(jnp.asarray(known.free), jnp.asarray(fixed), known.budget.num_fillers)
 
 
 def noise(key: Key, num_fakes: int, hull: Hull) -> Array:
@@ -98,12 +98,15 @@ def step(
     step_size: Scalar,
     rows: Array,
     start: PyTree,
-) -> tuple[Array, PyTree, Array]:
-    """The rows [M, I] after a step that lowers the outer loss (raises it, where `step_size < 0`), the start of the next
-    training, and the outer loss before the step."""
+) -> tuple[Array, PyTree, tuple[Array, Array]]:
+    """A step that lowers the outer loss, or raises it where `step_size < 0`.
+
+    Returns:
+        The rows [M, I] after it, the start of the next training; and the outer loss and its gradient [M, I] before it.
+    """
     (loss, solution), gradient = injection.inner(surrogate, data, audience, start, rows, temperature)
     moved = rows - step_size * norms.L2.steepest(jnp.where(hull.free[None], gradient, 0))
-    return project(moved, hull), surrogate.again(start, solution), loss
+    return project(moved, hull), surrogate.again(start, solution), (loss, gradient)
 
 
 def project(rows: Array, hull: Hull) -> Array:

@@ -46,7 +46,7 @@ def walked(sign):
     data, audience = surrogate.prepare(REAL, 2), injection.audience(REAL, TARGET)
     rows, losses = fake_rows.noise(jax.random.key(0), 2, HULL), []
     for _ in range(4):
-        rows, _, loss = fake_rows.step(surrogate, data, audience, HULL, 0.1, sign * 0.2, rows, ())
+        rows, _, (loss, _) = fake_rows.step(surrogate, data, audience, HULL, 0.1, sign * 0.2, rows, ())
         losses.append(float(loss))
         np.testing.assert_allclose(rows[:, FREE].sum(axis=1), 2, atol=1e-5)
         assert float(rows.min()) >= 0

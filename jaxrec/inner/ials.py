@@ -52,16 +52,14 @@ def surrogate(
     Raises:
         ValueError: As in `ials.model`; if a number of steps is below 1 or a tolerance is negative.
     """
-    settings = {"l2": l2, "unobserved_weight": unobserved_weight, "l2_exponent": l2_exponent}
-    ials.model(num_users=1, num_items=1, dimension=dimension, init_scale=init_scale, **settings)  # checks them
+    weights = l2, unobserved_weight, l2_exponent
+    weighted.check(dimension=dimension, weights=weights, init_scale=init_scale)
     for name, value in (("max_sweeps", max_sweeps), ("adjoint_steps", adjoint_steps)):
         if value < 1:
             raise ValueError(f"Expected {name} >= 1, got {name}={value}.")
     for name, value in (("tolerance", tolerance), ("adjoint_tolerance", adjoint_tolerance)):
         if not value >= 0:
             raise ValueError(f"Expected {name} >= 0, got {name}={value}.")
-
-    weights = l2, unobserved_weight, l2_exponent
 
     def prepare(real: Interactions, num_fakes: int):
         return {"real": weighted.prepare(real), "plans": _plans(real, num_fakes), "weights": jnp.array(weights)}

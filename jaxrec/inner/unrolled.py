@@ -13,7 +13,6 @@ import optax
 
 from jaxrec.injection import Surrogate
 from jaxrec.inner import weighted
-from jaxrec.models import ials
 from jaxrec.types import Interactions
 
 
@@ -51,16 +50,14 @@ def surrogate(
     Raises:
         ValueError: As in `ials.model`; if `train_steps < 1` or `unrolled_steps` is not in [1, train_steps].
     """
-    settings = {"l2": l2, "unobserved_weight": unobserved_weight, "l2_exponent": l2_exponent}
-    ials.model(num_users=1, num_items=1, dimension=dimension, init_scale=init_scale, **settings)  # checks them
+    weights = l2, unobserved_weight, l2_exponent
+    weighted.check(dimension=dimension, weights=weights, init_scale=init_scale)
     if train_steps < 1:
         raise ValueError(f"Expected train_steps >= 1, got train_steps={train_steps}.")
     unrolled = train_steps if unrolled_steps is None else unrolled_steps
     if not 1 <= unrolled <= train_steps:
         raise ValueError(f"Expected unrolled_steps in [1, {train_steps}], got unrolled_steps={unrolled}.")
     update = optax.adam(0.05, eps_root=1e-6) if optimizer is None else optimizer
-
-    weights = l2, unobserved_weight, l2_exponent
 
     def prepare(real: Interactions, num_fakes: int):
         del num_fakes

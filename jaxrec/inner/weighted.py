@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import packed, profiles
+from jaxrec.models import ials
 from jaxrec.types import Array, Interactions, Key
 
 Tables = dict[str, Array]  # "user" [U, D], "fake" [M, D], "item" [I, D]
@@ -29,6 +30,19 @@ class Data(NamedTuple):
     rows: packed.Rows
     user_counts: Array
     item_counts: Array
+
+
+def check(*, dimension: int, weights: tuple[float, float, float], init_scale: float) -> None:
+    """Raises the ValueError of `ials.model`, where it does not take these settings."""
+    ials.model(
+        num_users=1,
+        num_items=1,
+        dimension=dimension,
+        l2=weights[0],
+        unobserved_weight=weights[1],
+        l2_exponent=weights[2],
+        init_scale=init_scale,
+    )
 
 
 def prepare(real: Interactions) -> Data:
