@@ -1,8 +1,8 @@
 """Exact implicit gradients against unrolled training, for learned fake users, at equal CPU time.
 
 Fillers of fakes are learned through a surrogate (Tang, Wen and Wang, RecSys 2020, arXiv:2008.04876). One objective,
-that of iALS, is differentiated exactly at its fixed point, or through all or the last steps of training by Adam; EASE is
-exact in closed form. How near do these gradients come to the exact one, what does one cost, and what do attacks that
+that of iALS, is differentiated exactly at its fixed point, or through all or the last steps of training by Adam; EASE
+is exact in closed form. How near do these gradients come to the exact one, what does one cost, and what do attacks that
 walk for equal CPU time do to an iALS that is trained anew? One target at a time, from the head and from the tail.
 
 Expected: see docs/poisoning.md.

@@ -24,6 +24,7 @@ class Setting(NamedTuple):
         budget: What may be spent.
         step_size, temperature: As in `fake_rows.attack`.
         seed: Of the start.
+        cutoff: Of what victims are judged by.
     """
 
     known: Interactions
@@ -32,6 +33,7 @@ class Setting(NamedTuple):
     step_size: float
     temperature: float
     seed: int
+    cutoff: int = 50
 
 
 class Walker(NamedTuple):
@@ -116,14 +118,14 @@ def judged(setting: Setting, target: int, chosen: Sequence[Sequence[int]] | None
         data = fake_profiles.contaminate(data, fakes)
     model, params = victim(data, jax.random.key(setting.seed))
     bench = poison_evaluation.bench(setting.known, setting.held_out, targets)
-    return poison_evaluation.figures(poison_evaluation.measure(model, params, bench), (50,))
+    return poison_evaluation.figures(poison_evaluation.measure(model, params, bench), (setting.cutoff,))
 
 
 def records_of(
     experiment: str, data: study.Data, setting: Setting, found: Sequence[Mapping[str, Any]]
 ) -> list[records.Record]:
     """Means over targets: of each gradient its cosine and cost, of each attack the victim's figures at its end."""
-    rows, budget = [], setting.budget
+    rows, budget, metric = [], setting.budget, f"target_hit_rate@{setting.cutoff}"
 
     def add(attack, metric, values, k=None, gradient_evaluations=None):
         rows.append(
@@ -160,14 +162,14 @@ def records_of(
 
     for group in sorted({one["group"] for one in found}):
         members = [one for one in found if one["group"] == group]
-        add(None, f"target_hit_rate, {group}", [one["before"]["target_hit_rate@50"] for one in members], 50)
+        add(None, f"target_hit_rate, {group}", [one["before"][metric] for one in members], setting.cutoff)
         for name in members[0]["walks"]:
             for measured in ("cosine", "seconds", "bytes"):
                 add(name, f"gradient {measured}, {group}", [one["gradients"][name][measured] for one in members])
             for walks in zip(*(one["walks"][name] for one in members), strict=True):
                 about = f"{name}, {walks[0]['seconds']:g} CPU s"
-                values = [walk["after"]["target_hit_rate@50"] for walk in walks]
-                add(about, f"target_hit_rate, {group}", values, 50, max(walk["steps"] for walk in walks))
+                values = [walk["after"][metric] for walk in walks]
+                add(about, f"target_hit_rate, {group}", values, setting.cutoff, max(walk["steps"] for walk in walks))
     return rows
 
 
