@@ -5,8 +5,10 @@ that of iALS, is differentiated exactly at its fixed point, or through all or th
 is exact in closed form. How near do these gradients come to the exact one, what does one cost, and what do attacks that
 walk for equal CPU time do to an iALS that is trained anew? One target at a time, from the head and from the tail.
 
-Expected: see docs/poisoning.md.
-Cost:     three minutes of one CPU core.
+Expected: cosine with the exact gradient of iALS: EASE .83, last 10 steps .79, all 60 .19, first order .04; HR@50 of the
+          head target +2.5 points by exact iALS, +3.1 EASE, +2.0 last 10, +2.9 all 60, +.3 first order; of the tail
+          target 0 by all (two targets, one seed, which cannot tell them apart; an AMD EPYC, commit f1812dd-dirty).
+Cost:     3 minutes of one CPU core.
 Run:      python -m experiments.exact_or_unrolled
 """
 
