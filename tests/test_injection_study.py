@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,10 +52,10 @@ def test_a_victim_is_judged_with_the_fillers_and_the_target_in_every_fake():
     clean = injection_study.judged(SETTING, TARGET, None, VICTIM)
     model, params = VICTIM(REAL, jax.random.key(0))
     unknown = ~PAIRS[:, TARGET]
-    scores = np.where(PAIRS, -np.inf, np.asarray(model.score_all(params, np.arange(9))))
+    scores = np.where(PAIRS, -np.inf, np.asarray(model.score_all(params, jnp.arange(9))))
     ranks = (scores >= scores[:, [TARGET]]).sum(axis=1)
     assert clean["exposure@4"] >= 0
     assert clean["target_hit_rate@4"] == pytest.approx((ranks[unknown] <= 4).mean())
     fillers = np.argsort(-PAIRS.sum(axis=0) + 100 * (np.arange(8) == TARGET))[:3]
-    attacked = injection_study.judged(SETTING, TARGET, [fillers] * 2, VICTIM)
+    attacked = injection_study.judged(SETTING, TARGET, [fillers.tolist()] * 2, VICTIM)
     assert attacked["target_hit_rate@4"] > clean["target_hit_rate@4"]
