@@ -48,14 +48,19 @@ def test_a_walk_counts_the_steps_that_end_in_time(walkers, monkeypatch):
     assert np.array(walk[3]["fillers"]).shape == (2, 3)
 
 
-def test_a_victim_is_judged_with_the_fillers_and_the_target_in_every_fake():
-    clean = injection_study.judged(SETTING, TARGET, None, VICTIM)
-    model, params = VICTIM(REAL, jax.random.key(0))
-    unknown = ~PAIRS[:, TARGET]
+def target_ndcg(pairs):
+    """NDCG@4 of the target over the real users who do not know it, from a victim trained on the pairs [U, I]."""
+    users, items = (ids.astype(np.int32) for ids in np.nonzero(pairs))
+    model, params = VICTIM(Interactions(users, items, *pairs.shape), jax.random.key(0))
     scores = np.where(PAIRS, -np.inf, np.asarray(model.score_all(params, jnp.arange(9))))
-    ranks = (scores >= scores[:, [TARGET]]).sum(axis=1)
-    assert clean["exposure@4"] >= 0
-    assert clean["target_hit_rate@4"] == pytest.approx((ranks[unknown] <= 4).mean())
-    fillers = np.argsort(-PAIRS.sum(axis=0) + 100 * (np.arange(8) == TARGET))[:3]
-    attacked = injection_study.judged(SETTING, TARGET, [fillers.tolist()] * 2, VICTIM)
-    assert attacked["target_hit_rate@4"] > clean["target_hit_rate@4"]
+    ranks = (scores >= scores[:, [TARGET]]).sum(axis=1)[~PAIRS[:, TARGET]]
+    return np.where(ranks <= 4, 1 / np.log2(1 + ranks), 0).mean()
+
+
+def test_a_victim_is_judged_with_the_fillers_and_the_target_in_every_fake():
+    fillers = [0, 1, 2]
+    fakes = np.isin(np.arange(8), [*fillers, TARGET])[None].repeat(2, axis=0)
+    clean, attacked = (injection_study.judged(SETTING, TARGET, chosen, VICTIM) for chosen in (None, [fillers] * 2))
+    assert clean["target_ndcg@4"] == pytest.approx(target_ndcg(PAIRS))
+    assert attacked["target_ndcg@4"] == pytest.approx(target_ndcg(np.concatenate([PAIRS, fakes])))
+    assert attacked["target_ndcg@4"] != pytest.approx(clean["target_ndcg@4"])
