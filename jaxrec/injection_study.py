@@ -42,7 +42,7 @@ class Walker(NamedTuple):
     Attributes:
         step: (audience, hull, rows [M, I], start) -> as `fake_rows.step`.
         start: Of the first training.
-        bytes: What a step needs beside its arguments and results, as the compiler reckons.
+        bytes: What a step needs beside its arguments and results, as the compiler reckons; 0 where it does not tell.
     """
 
     step: Callable[[injection.Audience, fake_rows.Hull, Array, PyTree], tuple[Array, PyTree, tuple[Array, Array]]]
@@ -60,7 +60,7 @@ def walker(surrogate: Surrogate, setting: Setting, hull: fake_rows.Hull) -> Walk
     sizes = setting.temperature, setting.step_size
     compiled = fake_rows.step.lower(surrogate, data, audience, hull, *sizes, rows, start).compile()
     step = lambda audience, hull, rows, start: compiled(data, audience, hull, *sizes, rows, start)
-    return Walker(step, start, int(compiled.memory_analysis().temp_size_in_bytes))
+    return Walker(step, start, int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)))
 
 
 def at_target(setting: Setting, target: int) -> tuple[injection.Audience, fake_rows.Hull, Array]:
