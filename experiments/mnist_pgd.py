@@ -5,8 +5,10 @@ Before an adversary of embeddings is believed, it should do on images what it is
 adversarial loss). All are attacked, white box, by PGD, PGD with restarts and APGD in the ball of the training, and by
 JSMA and C&W, which have other budgets: few pixels by any amount, and an L2 ball. Nothing in `attacks/` knows of images.
 
-Expected: not measured yet.
-Cost:     not measured yet.
+Expected: accuracy clean, under PGD-10, PGD-50 x 5, APGD, JSMA, C&W: standard .979, .035, .018, .021, .012, .002; noise
+          .978, .062, .040, .043, .006, .004; PGD .979, .851, .838, .837, .172, .272 (one seed, one XLA thread of an AMD
+          EPYC, commit 325a383; docs/mnist.md).
+Cost:     some 10 minutes of one CPU core.
 Run:      python -m experiments.mnist_pgd
           python -m experiments.mnist_pgd --num-seeds 3      (adds seeds; finished ones are not done again)
 """
