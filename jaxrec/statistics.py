@@ -221,7 +221,7 @@ def declared(
     differences = [np.asarray(first - second, np.float64) for first, second in pairs]
     tests = [sign_flip_test(first.mean(axis=1), second.mean(axis=1)) for first, second in pairs]
     adjusted = holm(np.array([test.p_value for test in tests]))
-    least = min(1.0, len(tests) * max(test.smallest_p_value for test in tests))
+    least = min(1.0, len(tests) * min(test.smallest_p_value for test in tests))  # equal pairs have 1
     return [
         Declared(_interval(difference, seed), float(p_value), least)
         for difference, p_value in zip(differences, adjusted, strict=True)

@@ -169,6 +169,15 @@ def test_holm_refuses_what_is_no_p_value(values):
         statistics.holm(np.array(values))
 
 
+def test_what_seeds_can_reach_does_not_hang_on_a_pair_that_is_equal():
+    """As where validation chooses the very epoch that it is compared with."""
+    base = np.random.default_rng(0).uniform(size=(7, 3))
+    first, second = statistics.declared([(base, base), (base + 0.1, base)])
+    assert (first.p_value, second.p_value) == (1, pytest.approx(2 * 2 / 2**7))
+    assert first.smallest_p_value == second.smallest_p_value == second.p_value
+    assert statistics.declared([(base, base)])[0].smallest_p_value == 1
+
+
 def test_declared_comparisons_are_corrected_for_each_other():
     """Eight seeds that all agree, and eight of which half disagree."""
     base = np.random.default_rng(0).uniform(size=(8, 5))
