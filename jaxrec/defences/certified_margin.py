@@ -46,8 +46,8 @@ def objective(
         clean: The clean objective.
         num_users, num_items: Of the data, U and I.
         epsilon: Share of each table's mean row norm (`dot_product.relative`), as at evaluation, but in the gauge in
-            which the tables are trained. May be traced. The radii have a gradient, as the certificate at a relative
-            epsilon does not gain by long rows: with constant ones each row gains, and all grow without end.
+            which the tables are trained. May be traced. The gradient goes through the radii too: they grow with the
+            tables, so that long rows gain nothing against them. With constant ones each row would gain by growing.
         adv_weight: Of the certified loss. 0 leaves the clean gradient.
         loss: (pos [B, N], neg [B, N]) -> [B, N]: `losses.bpr`, or `losses.hinge`, which stops where the certified
             margin is 1.

@@ -32,7 +32,7 @@ def objective(*, model: Model, exponent: Scalar = 0.2) -> Objective:
 
     def loss(scores: Array, relevant: Array) -> Array:
         each = losses.bce(scores[..., None], relevant[..., None])
-        chances = jnp.exp(-exponent * jax.lax.stop_gradient(each))  # the cross-entropy is the chance's logarithm
+        chances = jnp.exp(-exponent * jax.lax.stop_gradient(each))  # the cross-entropy is -log of the chance
         return jnp.sum(chances * each, axis=-1)
 
     return objectives.listwise(model=model, loss=loss)

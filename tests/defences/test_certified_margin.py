@@ -119,6 +119,28 @@ def test_no_perturbation_of_a_pairs_rows_gets_below_the_certified_margin(fall):
             assert bound == pytest.approx(worst, abs=0.01), "which is attained"
 
 
+@pytest.mark.parametrize("fall", FALLS)
+@pytest.mark.parametrize("table", ["user", "item"])
+def test_the_radii_have_a_gradient(fall, table):
+    """A certified margin at a relative epsilon grows as the table does (Euler); at constant radii it grows faster."""
+    clean = lambda params, batch, key, reduce: (jnp.zeros(()), {})
+    objective = certified_margin.objective(
+        clean=clean, num_users=4, num_items=6, epsilon=0.2, fall=fall, loss=lambda pos, neg: neg - pos
+    )
+
+    @jax.jit
+    def loss(x):
+        params = {**toys.params(), "tables": toys.params()["tables"] | {table: x}}
+        return objective(params, toys.BATCH, jax.random.key(0), lambda tree: tree)[0]
+
+    x = toys.params()["tables"][table]
+    value, grad = jax.value_and_grad(loss)(x)
+    assert float(jnp.vdot(grad, x)) == pytest.approx(float(value), rel=1e-3)
+    direction = toys.normal(7, *x.shape)
+    step = 1e-2 * direction
+    assert float(jnp.vdot(grad, direction)) == pytest.approx(float(loss(x + step) - loss(x - step)) / 2e-2, rel=0.01)
+
+
 def test_several_negatives_count_as_their_mean_and_biases_have_a_radius():
     biased = lambda params: certified_margin.two_tables(params)._replace(item_bias=jnp.arange(6.0))
     alone = {**toys.BATCH, "where": jnp.arange(6) == 0}
