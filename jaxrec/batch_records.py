@@ -15,12 +15,12 @@ def records_of(
     found: Mapping[continued.Cell, batch_study.Measured],
     gains: Sequence[batch_study.Gain],
 ) -> list[records.Record]:
-    """For each setting of each cell its metrics, with t intervals over seeds, and its gain with the bootstrap's."""
+    """For each setting of each cell its metrics, with t intervals over seeds, and its gain, with the bootstrap's and Holm's p."""
     k = plan.on.test.list_length
     common: dict[str, Any] = {
-        "experiment": experiment, "model": f"MF {_dimension(plan)}", "dataset": data.title, "split": data.split_title,
-        "protocol": plan.on.protocol, "seeds": plan.start.seeds, "step": None, "chosen_by": "last",
-        "device": provenance.device(), "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
+        "experiment": experiment, "model": f"MF {continued.dimension(plan.start)}", "dataset": data.title,
+        "split": data.split_title, "protocol": plan.on.protocol, "seeds": plan.start.seeds, "step": None,
+        "chosen_by": "last", "device": provenance.device(), "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
         **dict.fromkeys(("attack", *records.ADVERSARY)),
     }  # fmt: skip
     gained = {(gain.cell, gain.setting): gain for gain in gains}
@@ -43,14 +43,9 @@ def records_of(
             if (cell, setting) in gained:
                 mean, low, high = gained[cell, setting].interval
                 made.append(records.Record(**fields, metric="ndcg_gain", k=k, value=mean, interval=(low, high)))
+                p_value = gained[cell, setting].p
+                made.append(records.Record(**fields, metric="ndcg_gain_holm_p", k=k, value=p_value, interval=None))
     return made
-
-
-def _dimension(plan: batch_study.Plan) -> int:
-    import jax
-
-    shapes = jax.eval_shape(plan.start.model.init, jax.random.key(0))
-    return shapes["tables"]["user"].shape[1]
 
 
 def _record(values: np.ndarray, **fields: Any) -> records.Record:

@@ -25,11 +25,15 @@ CLEAN = ("none", 0.0)
 
 
 class Question(NamedTuple):
-    """Does the first rank better than the second under an attack at a relative epsilon? Decided on before the run."""
+    """Does the first rank better than the second under an attack at a relative epsilon? Decided on before the run.
+
+    `chosen_by` says what chose the first, if it was not fixed before.
+    """
 
     first: Which
     second: Which
     attack: tuple[str, float] = CLEAN
+    chosen_by: str = "last"
 
     def __str__(self) -> str:
         name, epsilon = self.attack
@@ -46,11 +50,11 @@ def answers(found: Found, questions: Sequence[Question], *, seed: int = 0) -> li
 def records_of(
     experiment: str, data: study.Data, start: continued.Start, found: Found, questions: Sequence[Question]
 ) -> list[records.Record]:
-    """Those of `summaries.records_of` for each model, and for each question `ndcg_less` with Holm's p."""
+    """Those of `summaries.records_of` for each model, and for each question "ndcg less SECOND" and its Holm's p."""
     common: dict[str, Any] = {
-        "experiment": experiment, "model": f"MF {_dimension(start)}", "dataset": data.title, "split": data.split_title,
-        "step": None, "chosen_by": "last", "device": provenance.device(), "commit": provenance.commit(),
-        "fingerprint": data.fingerprint["sha256"],
+        "experiment": experiment, "model": f"MF {continued.dimension(start)}", "dataset": data.title,
+        "split": data.split_title, "step": None, "chosen_by": "last", "device": provenance.device(),
+        "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
     }  # fmt: skip
     made: list[records.Record] = []
     for which, by_seed in found.items():
@@ -74,7 +78,7 @@ def records_of(
             *((None, None) if question.attack == CLEAN else (name, epsilon)),
         )
         like = next(r for r in made if r.metric == "ndcg" and (r.protocol, r.training, r.attack, r.epsilon) == of)
-        metric = f"ndcg less {question.second}"
+        metric, like = f"ndcg less {question.second}", dataclasses.replace(like, chosen_by=question.chosen_by)
         mean, low, high = answer.interval
         made.append(dataclasses.replace(like, metric=metric, value=mean, interval=(low, high)))
         made.append(dataclasses.replace(like, metric=f"{metric}, Holm p", value=answer.p_value, interval=None))
@@ -87,12 +91,6 @@ def _protocol(which: Which) -> str:
 
 def _training(start: continued.Start, which: Which) -> str:
     return f"BPR {start.epochs} epochs; {which}"
-
-
-def _dimension(start: continued.Start) -> int:
-    import jax
-
-    return jax.eval_shape(start.model.init, jax.random.key(0))["tables"]["user"].shape[1]
 
 
 def page(questions: Sequence[Question], found: Sequence[statistics.Declared]) -> str:

@@ -169,7 +169,7 @@ def _measure(
     exams: Sequence[Exam],
     begun: PyTree,
 ) -> None:
-    """Trains an arm to a look, and measures all its models there."""
+    """Trains an arm to a look, and measures those of its models there that are not measured yet."""
     states = continued.gone_on(
         directory, start, arm.name, arm.make, settings=arm.settings, num_epochs=epochs, begun=begun
     )
@@ -179,6 +179,9 @@ def _measure(
             params = {**sweep.model(states.trained, number), "given": {}}
             protocol_key, attack_key = jax.random.split(jax.random.key(seed))
             for exam in exams:
+                path = _path(directory, Which(arm.name, setting, epochs, exam.items), seed)
+                if path.exists():
+                    continue
                 measured = robustness.measure(
                     start.model,
                     params,
@@ -188,7 +191,7 @@ def _measure(
                     surface=SURFACE,
                     key=attack_key,
                 )
-                measurements.write(_path(directory, Which(arm.name, setting, epochs, exam.items), seed), measured)
+                measurements.write(path, measured)
             report(number)
 
 

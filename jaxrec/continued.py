@@ -15,7 +15,7 @@ import optax
 
 from jaxrec import checkpoint, display, files, loop, objectives, sampling, surfaces, sweep, sweep_loop, train
 from jaxrec.defences import apr
-from jaxrec.types import Attack, Interactions, Model, Objective, PyTree, Scalar
+from jaxrec.types import Attack, InputError, Interactions, Model, Objective, PyTree, Scalar
 
 
 class Setting(NamedTuple):
@@ -52,6 +52,11 @@ class Start(NamedTuple):
     optimizer: optax.GradientTransformation
     epochs: int
     seeds: tuple[int, ...]
+
+
+def dimension(start: Start) -> int:
+    """Length of an embedding."""
+    return jax.eval_shape(start.model.init, jax.random.key(0))["tables"]["user"].shape[1]
 
 
 Make = Callable[[sweep.Hyper], Objective]  # {name of a setting's field: traced scalar} -> objective
@@ -99,6 +104,7 @@ def gone_on(
 
     Raises:
         NonFiniteLoss: If the loss of a setting ceases to be finite, which is named.
+        InputError: If it went on for more epochs before: the models after `num_epochs` are gone.
     """
     states = [
         train.init_state(sweep.model(begun, place), start.optimizer, _keys(seed)[2])
@@ -156,4 +162,7 @@ def _fit(
         raise loop.NonFiniteLoss(
             f"The loss is not finite in {name}: {', '.join(stopped)}. Try a smaller learning rate."
         )
+    num_batches = -(-len(loop.trainable(start.data)) // cell.batch_size)
+    if (epochs := int(np.max(fitted.models.states.step)) // num_batches) != num_epochs:
+        raise InputError(f"Expected {name} after {num_epochs} epochs in {directory}, but it has {epochs} behind it.")
     return fitted.models.states

@@ -87,6 +87,8 @@ def test_the_experiment_runs_and_goes_on_without_training_twice(data_dir, tmp_pa
     control, robust = ([r.value for r in found if (r.metric, r.defence) == ("ndcg", d)] for d in (None, "APR"))
     gains = [r.value for r in found if r.metric == "ndcg_gain"]
     np.testing.assert_allclose(gains, np.subtract(robust, control), atol=1e-9)
+    assert all(0 < r.value <= 1 for r in found if r.metric == "ndcg_gain_holm_p")
+    assert sum(r.metric == "ndcg_gain_holm_p" for r in found) == len(gains) == 2
     shifts = {d: [r.value for r in found if (r.metric, r.defence) == ("first_margin_shift", d)] for d in (None, "APR")}
     assert shifts[None] == [0, 0]  # of two cells
     assert 0 not in shifts["APR"]

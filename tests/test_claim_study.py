@@ -10,9 +10,9 @@ import pytest
 import two_processes
 
 from experiments import lambda_epsilon_sweep, multi_step_or_not, noise_is_not_training, overfitting
-from jaxrec import claim_records, claim_study, continued, evaluate, measurements, records, sweep
+from jaxrec import checkpoint, claim_records, claim_study, continued, evaluate, measurements, records, sweep
 from jaxrec.attacks import fgsm
-from jaxrec.types import Split
+from jaxrec.types import InputError, Split
 
 DATA = two_processes.make_data()
 SPLIT = Split(
@@ -72,6 +72,57 @@ def test_what_is_measured_is_not_trained_again(study, monkeypatch):
     assert list(again) == apr(1, 2).models()
     for which, measured in again.items():
         assert ranks(measured) == ranks(found[which])
+
+
+class Crash(Exception):
+    """What stands for a process that dies."""
+
+
+def dying(call, num_calls):
+    """The call, which works so often and then dies."""
+    left = iter(range(num_calls))
+
+    def limited(*args, **options):
+        if next(left, None) is None:
+            raise Crash
+        return call(*args, **options)
+
+    return limited
+
+
+def test_a_study_killed_in_training_and_between_two_models_ends_the_same(study, tmp_path, monkeypatch):
+    """What was measured before is not measured again, and the logs have the same bytes."""
+    folder, found = study
+    arms, exams = [claim_study.control(START, (1, 2)), apr(1, 2)], [claim_study.Exam("test", ATTACK, (0.2,))]
+    for where, name, num_calls in (
+        (checkpoint.Checkpoints, "save", 1),  # after BPR, before a state of the control is kept
+        (measurements, "write", 3),  # between the control's two seeds, at its second look
+        (measurements, "write", 2),  # between those of APR, at its first
+    ):
+        kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("measured/*.npz")}
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, dying(getattr(where, name), num_calls))
+            with pytest.raises(Crash):
+                claim_study.run(tmp_path, START, SPLIT, arms, exams)
+        assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    again = claim_study.run(tmp_path, START, SPLIT, arms, exams)
+    for which, measured in again.items():
+        assert ranks(measured) == ranks(found[which])
+    for log in ("bpr", "bpr_continued", "apr"):
+        names = [path / "logs" / f"{log}.jsonl" for path in (tmp_path, folder)]
+        assert names[0].read_bytes() == names[1].read_bytes(), log
+
+
+def test_a_look_is_not_measured_on_models_that_went_on(study):
+    """As it would be where somebody removed what was measured."""
+    folder, _ = study
+    for path in (folder / "measured").glob("apr__epsilon*1_epochs-train-4.npz"):
+        path.rename(path.with_suffix(".aside"))
+        with pytest.raises(InputError, match=r"Expected APR after 1 epochs in .*, but it has 2 behind it"):
+            claim_study.run(folder, START, SPLIT, [apr(1)], [claim_study.Exam("train", ATTACK, (0.2,))])
+        path.with_suffix(".aside").rename(path)
+        return
+    pytest.fail("nothing was measured")
 
 
 def test_one_training_pair_of_each_user_is_asked_again():
@@ -140,7 +191,18 @@ def test_an_experiment_leaves_its_records_answers_and_pictures(experiment, data_
     for name in PICTURES.get(experiment, ()):
         assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "answers.md").read_text().count("\n| ") == len(answers)
+    by_validation = experiment in (lambda_epsilon_sweep, overfitting)
+    assert {answer.chosen_by for answer in answers} == {"validation" if by_validation else "last"}
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(("experiment", "num"), [
+    (noise_is_not_training, 6), (lambda_epsilon_sweep, 4), (multi_step_or_not, 8), (overfitting, 4),
+], ids=str)  # fmt: skip
+def test_the_default_seeds_can_tell_all_that_is_declared(experiment, num):
+    """At the level .05, after Holm's correction, and no fewer can."""
+    num_seeds = experiment.Config().num_seeds
+    assert num * 2 / 2**num_seeds <= 0.05 < num * 2 / 2 ** (num_seeds - 1)
 
 
 def test_as_many_gradients_are_counted_in_epochs():
