@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from experiments import mnist_pgd
-from jaxrec import classifier, classifier_study, norms, records, results, run_directory
+from jaxrec import checkpoint, classifier, classifier_study, norms, records, results, run_directory
 from jaxrec.attacks import fgsm
 
 FIELDS = ("correct", "num", "fooled", "l2", "num_changed", "achieved_linf", "gradient_evaluations", "queries")
@@ -93,6 +93,35 @@ def test_a_seed_is_added_and_a_finished_one_is_not_done_again(study, of_one_seed
     assert record.value == both["fgsm"][1]["none"]["correct"] / 24
     assert record.interval is not None
     assert (record.interval[0] + record.interval[1]) / 2 == pytest.approx(record.value)
+
+
+class Crash(Exception):
+    """What stands for a process that dies."""
+
+
+def test_a_study_killed_in_training_and_before_it_is_attacked_ends_the_same(study, of_one_seed, tmp_path, monkeypatch):
+    """The log has the same bytes, and the attacks the same counts to the last."""
+    plan, path = study
+    real_save, real_measure = checkpoint.Checkpoints.save, classifier_study._measure
+
+    def save(self, step, *rest):
+        if (self.directory.name, step) == ("fgsm-0", 8):
+            raise Crash  # the second epoch is in the log, and in no checkpoint
+        real_save(self, step, *rest)
+
+    def measure(plan, evaluators, weights, key, name):
+        if name == "fgsm":
+            raise Crash
+        return real_measure(plan, evaluators, weights, key, name)
+
+    for place, name, dying in ((checkpoint.Checkpoints, "save", save), (classifier_study, "_measure", measure)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, dying)
+            with pytest.raises(Crash):
+                measured((plan, tmp_path), seeds=[0])
+    assert measured((plan, tmp_path), seeds=[0]) == of_one_seed
+    lines = (path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:6])
 
 
 def test_mnist_pgd_declares_what_it_says():
