@@ -55,7 +55,7 @@ def main(config: Config) -> None:
     runtime.prepare(config.devices)
     import optax
 
-    from jaxrec import publish, run_directory, study, surfaces
+    from jaxrec import publish, run_directory, staged, study, surfaces
     from jaxrec.models import mf
 
     if config.paper:
@@ -67,7 +67,7 @@ def main(config: Config) -> None:
     model = mf.model(num_users=train.num_users, num_items=train.num_items, dimension=config.dimension)
     surface = surfaces.tables("user", "item")
     stages, adversary = bpr_then_apr(config, model, surface), noise_fgsm_pgd(config, surface)
-    setting = study.Setting(
+    setting = staged.Setting(
         model=model,
         data=data,
         optimizer=optax.adagrad(config.learning_rate, initial_accumulator_value=0.1),  # TensorFlow 1's start
@@ -81,8 +81,8 @@ def main(config: Config) -> None:
     with run_directory.open_run(path, config, data.fingerprint) as run:
         if not (path / "results.json").exists():
             if config.bpr_run is not None:
-                study.reuse(config.bpr_run, run, config, stages[0], seeds)
-            outcomes = study.run(run, setting, stages, adversary, seeds=seeds)
+                staged.reuse(config.bpr_run, run, config, stages[0], seeds)
+            outcomes = staged.run(run, setting, stages, adversary, seeds=seeds)
             name = f"MF {config.dimension}"
             found = publish.records_of(setting, outcomes, adversary, seeds=seeds, experiment="ml1m_apr", model=name)
             publish.write(path, found)
@@ -91,7 +91,7 @@ def main(config: Config) -> None:
 
 def bpr_then_apr(config: Config, model, surface):
     """The two trainings, the second from the first's last weights."""
-    from jaxrec import objectives, sampling, study
+    from jaxrec import objectives, sampling, staged
     from jaxrec.attacks import fgsm
     from jaxrec.defences import apr
 
@@ -105,18 +105,18 @@ def bpr_then_apr(config: Config, model, surface):
     apr_schedule = f"{bpr_schedule}; APR {config.adv_epochs} epochs, {against}"
     sample, adv_sample = sampling.SAMPLERS[config.sampler], sampling.SAMPLERS[adv_sampler]
     return [
-        study.Stage("bpr", bpr, config.epochs, sample, None, bpr_schedule),
-        study.Stage("apr", robust, config.adv_epochs, adv_sample, "APR", apr_schedule),
+        staged.Stage("bpr", bpr, config.epochs, sample, None, bpr_schedule),
+        staged.Stage("apr", robust, config.adv_epochs, adv_sample, "APR", apr_schedule),
     ]
 
 
 def noise_fgsm_pgd(config: Config, surface):
     """Who attacks both models: the control of equal norm, one step, and several."""
-    from jaxrec import study
+    from jaxrec import staged
     from jaxrec.attacks import fgsm, pgd, random_noise
 
     several = lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps)
-    return study.Adversary(
+    return staged.Adversary(
         attacks={
             "noise": lambda epsilon: random_noise.attack(epsilon=epsilon),
             "FGSM": lambda epsilon: fgsm.attack(epsilon=epsilon),
@@ -128,7 +128,7 @@ def noise_fgsm_pgd(config: Config, surface):
         },
         surface=surface,
         surface_name="user and item tables",
-        choosing=None if config.robust_epsilon is None else study.Choosing(several, config.robust_epsilon),
+        choosing=None if config.robust_epsilon is None else staged.Choosing(several, config.robust_epsilon),
     )
 
 

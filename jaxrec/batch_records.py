@@ -15,12 +15,13 @@ def records_of(
     found: Mapping[continued.Cell, batch_study.Measured],
     gains: Sequence[batch_study.Gain],
 ) -> list[records.Record]:
-    """For each setting of each cell its metrics, with t intervals over seeds, and its gain, with the bootstrap's and Holm's p."""
+    """Of each setting and cell: metrics with t intervals over seeds, the gain with the bootstrap's, and Holm's p."""
     k = plan.on.test.list_length
     common: dict[str, Any] = {
         "experiment": experiment, "model": f"MF {continued.dimension(plan.start)}", "dataset": data.title,
         "split": data.split_title, "protocol": plan.on.protocol, "seeds": plan.start.seeds, "step": None,
-        "chosen_by": "last", "device": provenance.device(), "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
+        "chosen_by": "last", "device": provenance.device(), "commit": provenance.commit(),
+        "fingerprint": data.fingerprint["sha256"],
         **dict.fromkeys(("attack", *records.ADVERSARY)),
     }  # fmt: skip
     gained = {(gain.cell, gain.setting): gain for gain in gains}

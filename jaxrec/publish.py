@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, robustness, splits, study, summaries
+from jaxrec import display, files, provenance, records, results, robustness, splits, staged, summaries
 
 
 def records_of(
-    setting: study.Setting,
-    outcomes: Sequence[study.Outcome],
-    adversary: study.Adversary,
+    setting: staged.Setting,
+    outcomes: Sequence[staged.Outcome],
+    adversary: staged.Adversary,
     *,
     seeds: Sequence[int],
     experiment: str,
@@ -56,7 +56,7 @@ def records_of(
     return made
 
 
-def _chosen(outcome: study.Outcome):
+def _chosen(outcome: staged.Outcome):
     """(what chose the epoch, measurements, steps), where there are any."""
     found = [
         ("validation", outcome.best, outcome.best_steps),
