@@ -198,7 +198,7 @@ def test_an_experiment_leaves_its_records_answers_and_pictures(experiment, data_
 
 @pytest.mark.parametrize(("experiment", "num"), [
     (noise_is_not_training, 6), (lambda_epsilon_sweep, 4), (multi_step_or_not, 8), (overfitting, 4),
-], ids=str)  # fmt: skip
+], ids=["noise", "lambda", "steps", "overfitting"])  # fmt: skip
 def test_the_default_seeds_can_tell_all_that_is_declared(experiment, num):
     """At the level .05, after Holm's correction, and no fewer can."""
     num_seeds = experiment.Config().num_seeds

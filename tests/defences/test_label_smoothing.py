@@ -27,7 +27,9 @@ def test_smoothed_bpr_is_smallest_at_a_finite_margin():
     assert float(slope(jnp.float32(9.0))) > 0
 
 
-@pytest.mark.parametrize("loss", [losses.bce, losses.softmax, losses.gbce(num_items=9, num_negatives=3)], ids=["bce", "softmax", "gbce"])
+@pytest.mark.parametrize(
+    "loss", [losses.bce, losses.softmax, losses.gbce(num_items=9, num_negatives=3)], ids=["bce", "softmax", "gbce"]
+)
 def test_a_list_is_the_expectation_over_the_entry_that_gets_the_label(loss):
     labelled = [float(loss(SCORES, jnp.eye(4)[place][None])[0]) for place in range(4)]
     expected = 0.7 * labelled[0] + 0.3 * np.mean(labelled)
