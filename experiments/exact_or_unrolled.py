@@ -7,15 +7,16 @@ walk for equal CPU time do to an iALS that is trained anew? One target at a time
 
 Expected: cosine with the exact gradient of iALS: EASE .83, last 10 steps .79, all 60 .19, first order .04; HR@50 of the
           head target +2.5 points by exact iALS, +3.1 EASE, +2.0 last 10, +2.9 all 60, +.3 first order; of the tail
-          target 0 by all (two targets, one seed, which cannot tell them apart; an AMD EPYC, commit f1812dd-dirty).
-Cost:     3 minutes of one CPU core.
+          target 0 by all (two targets, one seed, which cannot tell them apart; an AMD EPYC, 7dd9af3
+          before a rebase: docs/poisoning.md).
+Cost:     3 minutes of one CPU core; a first smoke run one, nearly all of it the compilation of five bilevel steps.
 Run:      python -m experiments.exact_or_unrolled
 """
 
 import dataclasses
 import pathlib
 
-from jaxrec import command, runtime
+from jaxrec import command, errors, runtime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,8 @@ SMOKE = {"seconds": (0.1,), "unrolled": (2,), "train_steps": 4, "dimension": 4, 
 
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
+    if list(config.seconds) != sorted(set(config.seconds)) or not config.seconds:
+        raise errors.InputError(f"Expected --seconds ascending, got --seconds {' '.join(map(str, config.seconds))}.")
     runtime.prepare()
     import functools
 
@@ -58,7 +61,13 @@ def main(config: Config) -> None:
     split = splits.leave_one_out(dataclasses.replace(rated, ratings=None), seed=config.seed)
     data = data._replace(split_title="leave-one-out, a validation item; implicit")
     known = split.train
-    budget = Budget(round(config.fakes * known.num_users), config.fillers, "push")
+    num_fakes = round(config.fakes * known.num_users)
+    if not num_fakes or max(config.unrolled, default=1) > config.train_steps:
+        raise errors.InputError(
+            f"Expected --fakes that make one of {known.num_users} users or more, and --unrolled at most --train-steps "
+            f"{config.train_steps}, got --fakes {config.fakes} and --unrolled {config.unrolled}."
+        )
+    budget = Budget(num_fakes, config.fillers, "push")
     setting = injection_study.Setting(known, split.test, budget, config.step_size, config.temperature, config.seed)
     victim = poison_victims.solved(functools.partial(ials.model, dimension=config.dimension))
     path = config.run_dir or study.run_path("exact_or_unrolled", data, config)

@@ -102,6 +102,16 @@ def know(key: Key, interactions: Interactions, targets: np.ndarray, budget: Budg
     return Known(interactions, targets, budget, rng, popularity, scale, free)
 
 
+def check_reachable(known: Interactions, targets: np.ndarray) -> None:
+    """Raises a ValueError if there is no target or one is no item, an InputError if one is known to everyone."""
+    if not len(targets):
+        raise ValueError("Expected at least one target, got targets of length 0.")
+    check_ids(targets, known.num_items, "targets")
+    for target in targets.tolist():
+        if len(np.unique(known.users[known.items == target])) == known.num_users:
+            raise InputError(f"Expected targets that some user does not know, got item {target}, which everyone has.")
+
+
 def item_means(known: Known) -> np.ndarray:
     """Each item's mean rating, float64 [I]; that of all ratings for an item without one."""
     ratings = _ratings(known)

@@ -57,11 +57,11 @@ def attack(budget: Budget, surrogate: Surrogate, *, num_steps: int, step_size: f
     direction = 1.0 if budget.direction == "push" else -1.0
 
     def learned(key: Key, interactions: Interactions, targets: np.ndarray) -> Interactions:
-        known = fake_profiles.know(key, interactions, targets, budget)
+        know_key, noise_key, start_key = jax.random.split(key, 3)
+        known = fake_profiles.know(know_key, interactions, targets, budget)
         audience = injection.audience(interactions, targets)
         if budget.num_fakes == 0:
             return fake_profiles.fakes(known, (np.zeros((0, 0), int), None))
-        noise_key, start_key = jax.random.split(key)
         hull = hull_of(known)
         data = surrogate.prepare(interactions, budget.num_fakes)
         start = surrogate.init(data, start_key, budget.num_fakes)
@@ -133,11 +133,3 @@ def fillers(rows: Array, hull: Hull) -> np.ndarray:
     """The n free items of largest value in each row [M, I], [M, n] on the host."""
     values = np.where(np.asarray(hull.free)[None], np.asarray(rows), -1)
     return np.argsort(-values, axis=1, kind="stable")[:, : int(hull.num_fillers)]
-
-
-def rounded(rows: Array, hull: Hull) -> Array:
-    """The rows [M, I] as profiles, zeros and ones."""
-    chosen = fillers(rows, hull)
-    values = np.tile(np.asarray(hull.fixed), (len(rows), 1))
-    np.put_along_axis(values, chosen, 1, axis=1)
-    return jnp.asarray(values)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import packed
-from jaxrec.types import Array, InputError, Interactions, Key, PyTree, Scalar, check_ids
+from jaxrec import fake_profiles, packed
+from jaxrec.types import Array, Interactions, Key, PyTree, Scalar
 
 CHUNK = 512  # users who are scored at a time
 
@@ -56,12 +56,7 @@ def audience(known: Interactions, targets: np.ndarray) -> Audience:
         ValueError: If there is no target, or one is no item.
         InputError: If everyone knows one.
     """
-    if len(targets) == 0:
-        raise ValueError("Expected at least one target, got targets of length 0.")
-    check_ids(targets, known.num_items, "targets")
-    for target in targets:
-        if len(np.unique(known.users[known.items == target])) == known.num_users:
-            raise InputError(f"Expected targets that someone does not know, got {int(target)}, known to everyone.")
+    fake_profiles.check_reachable(known, targets)
     return Audience(packed.rows(known, CHUNK), jnp.asarray(targets, jnp.int32))
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import sklearn.metrics.pairwise
 
-from jaxrec import evaluate, metrics, profiles
-from jaxrec.types import InputError, Interactions, Model, Params, check_ids
+from jaxrec import evaluate, fake_profiles, metrics, profiles
+from jaxrec.types import Interactions, Model, Params
 
 CUTOFFS = (10, 20, 50)
 
@@ -62,10 +62,7 @@ def bench(known: Interactions, held_out: Interactions, targets: np.ndarray) -> B
         InputError: If every user knows a target: there is nobody whom it could be recommended to.
         ValueError: If a target is out of range, or as `evaluate.prepare`.
     """
-    check_ids(targets, known.num_items, "targets")
-    for target in targets.tolist():
-        if len(np.unique(known.users[known.items == target])) == known.num_users:
-            raise InputError(f"Expected targets that some user does not know, got item {target}, which everyone has.")
+    fake_profiles.check_reachable(known, targets)
     return Bench(known, targets, evaluate.prepare_lists([known]), evaluate.prepare([known], held_out))
 
 

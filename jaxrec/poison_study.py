@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,10 +18,8 @@ from jaxrec import (
     files,
     poison_evaluation,
     provenance,
-    records,
     recovery,
     splits,
-    statistics,
     study,
 )
 from jaxrec.fake_profiles import Direction
@@ -30,7 +27,6 @@ from jaxrec.poison_victims import Victim
 from jaxrec.types import Detector, InputError, Interactions, Key, Poison
 
 DEFENCES = ("removal", "down-weighting")
-LEADING = "target_hit_rate_change@50"
 
 
 class Case(NamedTuple):
@@ -76,6 +72,11 @@ class Setting(NamedTuple):
         return dataclasses.replace(self.rated, ratings=None)
 
 
+def cases_of(attacks: Sequence[str], aims: Sequence[tuple[Direction, str]], shares: Sequence[float]) -> list[Case]:
+    """Every attack for every aim and budget."""
+    return [Case(name, *aim, share) for aim, name, share in itertools.product(aims, attacks, shares)]
+
+
 def draw_targets(known: Interactions, *, num: int, seed: int) -> dict[str, np.ndarray]:
     """{"head": items, "tail": items}, `num` of each, drawn from `splits.tail_items` and the others; each has a user.
 
@@ -112,17 +113,17 @@ def run(directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, see
             for name, victim in setting.victims.items():
                 key = jax.random.key(seed)
                 measure = functools.partial(_measured, victim, key, benches[case.group], setting.cutoffs, data)
-                _once(_path(directory, "measured", name, case, seed), lambda: measure(data))  # noqa: B023
-                if _is_defended(setting, case, cases):
+                _once(path_of(directory, "measured", name, case, seed), lambda: measure(data))  # noqa: B023
+                if is_defended(setting, case, cases):
                     for defence, made in _defended(setting, data, seed):
-                        path = _path(directory, "defended", f"{name}-{defence}", case, seed)
+                        path = path_of(directory, "defended", f"{name}-{defence}", case, seed)
                         _once(path, lambda: measure(made()))  # noqa: B023
             report(case)
 
 
 def crafted(directory: pathlib.Path, setting: Setting, case: Case, seed: int, *, rated: bool) -> Interactions:
     """The fakes of a case, from its attack file, which is made if it is not there."""
-    path = _path(directory, "attacks", "rated" if rated else "implicit", case, seed).with_suffix(".npz")
+    path = path_of(directory, "attacks", "rated" if rated else "implicit", case, seed).with_suffix(".npz")
     if not path.exists():
         known = setting.rated if rated else setting.known
         poison = setting.make[case.attack](round(case.share * known.num_users), case.direction)
@@ -136,7 +137,7 @@ def crafted(directory: pathlib.Path, setting: Setting, case: Case, seed: int, *,
 def _clean(directory: pathlib.Path, setting: Setting, benches: Mapping[str, Any], seed: int) -> None:
     """Measures each victim without an attack, on both groups of targets."""
     for name, victim in setting.victims.items():
-        path = directory / "measured" / f"{files.stem(name)}-clean-{seed}.json"
+        path = clean_path(directory, name, seed)
         if not path.exists():
             model, params = victim(setting.known, jax.random.key(seed))
             found = {
@@ -170,7 +171,7 @@ def _detect(directory: pathlib.Path, setting: Setting, case: Case, seed: int) ->
             values[f"distance, {kind}"] = float(of_fakes.mean() - of_real.mean())
         return values
 
-    _once(_path(directory, "detected", "all", case, seed), found)
+    _once(path_of(directory, "detected", "all", case, seed), found)
 
 
 def _defended(setting: Setting, data: Interactions, seed: int) -> Iterator[tuple[str, Callable[[], Interactions]]]:
@@ -181,13 +182,19 @@ def _defended(setting: Setting, data: Interactions, seed: int) -> Iterator[tuple
     yield "down-weighting", lambda: recovery.down_weight(jax.random.key(seed), data, suspicion())
 
 
-def _is_defended(setting: Setting, case: Case, cases: Sequence[Case]) -> bool:
+def is_defended(setting: Setting, case: Case, cases: Sequence[Case]) -> bool:
     """Whether a case is a push with the largest budget by an attack that defences are tried on."""
     largest = max(other.share for other in cases)
     return case.attack in setting.defended and case.direction == "push" and case.share == largest
 
 
-def _path(directory: pathlib.Path, folder: str, name: str, case: Case, seed: int) -> pathlib.Path:
+def clean_path(directory: pathlib.Path, victim: str, seed: int) -> pathlib.Path:
+    """Where a victim without an attack is kept, measured on each group of targets: {group: figures}."""
+    return directory / "measured" / f"{files.stem(victim)}-clean-{seed}.json"
+
+
+def path_of(directory: pathlib.Path, folder: str, name: str, case: Case, seed: int) -> pathlib.Path:
+    """Where what `run` has found of a case is kept: in one of its folders, by the name of a victim or of a kind."""
     words = (name, case.attack, case.direction, case.group, f"{case.share:g}")
     return directory / folder / f"{'-'.join(map(files.stem, words))}-{seed}.json"
 
@@ -195,110 +202,3 @@ def _path(directory: pathlib.Path, folder: str, name: str, case: Case, seed: int
 def _once(path: pathlib.Path, make: Callable[[], dict[str, float]]) -> None:
     if not path.exists():
         files.write_json(path, make())
-
-
-def records_of(
-    directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, seeds: Sequence[int], experiment: str
-) -> list[records.Record]:
-    """Everything that `run` has put there: victims clean and attacked, defended ones, and detectors."""
-    fingerprint = setting.data.fingerprint["sha256"]
-    num_targets = len(next(iter(setting.targets.values())))
-    common: dict[str, Any] = {
-        "dataset": setting.data.title, "split": setting.data.split_title, "fingerprint": fingerprint,
-        "protocol": f"all unseen items, ties against; {num_targets} targets at once, over users who know none of each",
-        "experiment": experiment, "device": provenance.device(), "commit": provenance.commit(), "step": None,
-        "seeds": tuple(seeds), "users": setting.known.num_users, "chosen_by": None, "training": None,
-    }  # fmt: skip
-    nobody = dict.fromkeys(("attack", *records.ADVERSARY))
-    adversary = lambda case: nobody | {
-        "attack": case.words, "surface": "fake users", "epsilon": case.share, "epsilon_unit": "of users"
-    }  # fmt: skip
-    read = lambda folder, name, case: [
-        json.loads(_path(directory, folder, name, case, seed).read_text()) for seed in seeds
-    ]
-    made = []
-    for victim in setting.victims:
-        paths = [directory / "measured" / f"{files.stem(victim)}-clean-{seed}.json" for seed in seeds]
-        clean = [json.loads(path.read_text()) for path in paths]
-        own = [{name: x for name, x in one["head"].items() if not _of_targets(name)} for one in clean]
-        made += _records(own, model=victim, defence=None, **common, **nobody)
-        for case in cases:
-            before = [one[case.group] for one in clean]
-            attacked = read("measured", victim, case)
-            rows = [(None, attacked)]
-            if _is_defended(setting, case, cases):
-                rows += [(name, read("defended", f"{victim}-{name}", case)) for name in DEFENCES]
-            for defence, after in rows:
-                shown = [
-                    {name: x for name, x in one.items() if name != "target_score"}
-                    | poison_evaluation.changes(start, one)
-                    for start, one in zip(before, after, strict=True)
-                ]
-                made += _records(shown, model=victim, defence=defence, **common, **adversary(case))
-                if defence:  # of the means over seeds: where a seed's attack moved little, its share is any number
-                    share = poison_evaluation.recovered(*map(_means, (before, attacked, after)))
-                    taken = {_changed(name): x for name, x in share.items() if "@" in name and np.isfinite(x)}
-                    made += _records([taken], model=victim, defence=defence, **common, **adversary(case))
-    for case in cases:
-        found = read("detected", "all", case)
-        for name in found[0]:
-            metric = "excess_distance" if name.startswith("distance") else "auc"
-            values = [{metric: one[name]} for one in found]
-            model = f"detector: {name}" if metric == "auc" else f"profiles: {name}"
-            made += _records(values, model=model, defence=None, **common, **adversary(case))
-    return made
-
-
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each figure's mean over seeds."""
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-
-
-def _changed(name: str) -> str:
-    return name.replace("@", "_recovered@")
-
-
-def _of_targets(name: str) -> bool:
-    return name.startswith(("target", "exposure"))
-
-
-def _records(found: Sequence[Mapping[str, float]], **fields: Any) -> list[records.Record]:
-    """A record of each figure, its mean over seeds with their interval."""
-    made = []
-    for name in found[0]:
-        metric, _, k = name.partition("@")
-        summary = statistics.summary(np.array([one[name] for one in found]))
-        interval = None if summary.num == 1 else (summary.low, summary.high)
-        made.append(
-            records.Record(metric=metric, k=int(k) if k else None, value=summary.mean, interval=interval, **fields)
-        )
-    return made
-
-
-def page(found: Sequence[records.Record], cutoff: int) -> str:
-    """The table in Markdown: a row for each attack and budget; by how many points it moved the targets' hit ratio on
-    each victim, with its interval over seeds, and the AUC of each detector on the same fakes, on ratings.
-    """
-    of = {(r.attack, r.epsilon, r.defence, r.model, r.metric, r.k): r for r in found}
-    models = list(dict.fromkeys(r.model for r in found))
-    victims = [name for name in models if ":" not in name]
-    detectors = [name for name in models if name.startswith("detector")]
-    rows = dict.fromkeys((r.attack, r.epsilon, r.defence) for r in found if r.attack)
-
-    def points(row, victim):
-        record = of[(*row, victim, "target_hit_rate_change", cutoff)]
-        around = f" ± {100 * (record.interval[1] - record.value):.1f}" if record.interval else ""
-        return f"{100 * record.value:+.1f}{around}"
-
-    heads = ["attack", "fakes", "defence", *victims, *(name.removeprefix("detector: ") for name in detectors)]
-    lines = [heads, ["---"] * len(heads)]
-    for row in rows:
-        aucs = [of.get((*row[:2], None, name, "auc", None)) for name in detectors]
-        shown = [f"{r.value:.2f}" if r and row[2] is None else "" for r in aucs]
-        lines.append([row[0], f"{row[1]:.1%}", row[2] or "", *(points(row, victim) for victim in victims), *shown])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def cases_of(attacks: Sequence[str], aims: Sequence[tuple[Direction, str]], shares: Sequence[float]) -> list[Case]:
-    """Every attack for every aim and budget."""
-    return [Case(name, *aim, share) for aim, name, share in itertools.product(aims, attacks, shares)]

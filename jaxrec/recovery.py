@@ -35,7 +35,7 @@ def down_weight(key: Key, interactions: Interactions, suspicion: np.ndarray) -> 
         chance(u) = 1 - (share of users who are less suspicious than u)^8
 
     A victim's interactions then weigh, on average, that much, whatever kind of model it is: the median user's 99.6 %,
-    those of the most suspicious twentieth 20 %.
+    those of the most suspicious twentieth 18 %.
 
     Args:
         key: Decides which interactions stay.

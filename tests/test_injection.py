@@ -31,7 +31,20 @@ def test_wrong_targets_are_refused_by_name(targets, message):
         injection.audience(KNOWN, np.array(targets, np.int32))
 
 
+def test_a_user_who_knows_everything_changes_neither_the_loss_nor_its_gradient():
+    full = Interactions(np.r_[USERS, [3] * 4].astype(np.int32), np.r_[ITEMS, range(4)].astype(np.int32), 4, 4)
+
+    def of(known):
+        audience = injection.audience(known, np.array([2, 0]))
+        return jax.value_and_grad(lambda scores: injection.promotion(audience, lambda users: scores[users], 0.5))
+
+    loss, gradient = jax.jit(of(full))(jnp.asarray(np.r_[SCORES, SCORES[:1]]))
+    expected, slopes = jax.jit(of(KNOWN))(jnp.asarray(SCORES))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    np.testing.assert_allclose(gradient, np.r_[slopes, np.zeros((1, 4))], rtol=1e-5, atol=1e-7)
+
+
 def test_a_target_that_everyone_knows_is_refused():
     known = Interactions(np.arange(3, dtype=np.int32), np.full(3, 1, np.int32), num_users=3, num_items=4)
-    with pytest.raises(InputError, match="got 1, known to everyone"):
+    with pytest.raises(InputError, match="got item 1, which everyone has"):
         injection.audience(known, np.array([2, 1]))

@@ -20,6 +20,7 @@ from jaxrec.poisoning import average, random_ratings
 from jaxrec.types import Detector, Interactions, Poison
 
 OWN_SHARE = 0.1  # of the users: fakes that a defender makes of each kind
+OWN_KEY = 0x0DEF  # folded into the seed's key, for fakes that no attacker who counts seeds up from 0 makes too
 
 
 def forest() -> Any:
@@ -59,9 +60,11 @@ def detector(
     def classifier(interactions: Interactions) -> np.ndarray:
         num_users = interactions.num_users
         joined = interactions
+        own_key = jax.random.fold_in(jax.random.key(seed), OWN_KEY)
         for place, poison in enumerate((make or _usual(interactions))(max(2, round(OWN_SHARE * num_users)))):
-            targets = np.random.default_rng((seed, place)).permutation(interactions.num_items)[:num_targets]
-            fakes = poison(jax.random.fold_in(jax.random.key(seed), place), interactions, targets)
+            rng = np.random.default_rng((seed, OWN_KEY, place))
+            targets = rng.permutation(interactions.num_items)[:num_targets]
+            fakes = poison(jax.random.fold_in(own_key, place), interactions, targets)
             joined = fake_profiles.contaminate(joined, fakes)
         found = profile_statistics.statistics(joined)
         is_fake = np.arange(joined.num_users) >= num_users

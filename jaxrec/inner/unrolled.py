@@ -74,7 +74,9 @@ def surrogate(
             updates, opt_state = update.update(gradient, opt_state, tables)
             return (optax.apply_updates(tables, updates), opt_state), None
 
-        state = jax.lax.scan(step, (start, update.init(start)), length=train_steps - unrolled)[0]
+        state = start, update.init(start)
+        if unrolled < train_steps:  # a loop of no steps would be traced and compiled all the same
+            state = jax.lax.scan(step, state, length=train_steps - unrolled)[0]
         return jax.lax.scan(jax.checkpoint(step), jax.lax.stop_gradient(state), length=unrolled)[0][0]
 
     scores = lambda data, solution, users: weighted.scores(solution, users)

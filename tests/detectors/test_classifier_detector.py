@@ -21,6 +21,22 @@ def test_what_labels_teach_holds_for_fakes_that_come_later():
     assert sklearn.metrics.roc_auc_score(fake_profiles.is_fake(later, fakes), fitted(later)) > 0.9
 
 
+def test_no_attacker_who_counts_seeds_has_the_keys_of_the_defender():
+    """Else the classifier would learn from the very fakes that it is asked about."""
+    own = []
+
+    def make(num_fakes):
+        poison = random_ratings.attack(num_fakes=num_fakes, num_fillers=40)
+        return [lambda key, *data: own.append(key) or poison(key, *data)] * 4
+
+    classifier.detector(make=make)(shilled.real("ratings"))
+    seeds = [jax.random.key(seed) for seed in range(10)]
+    others = [*seeds, *(jax.random.fold_in(seed, place) for seed in seeds for place in range(10))]
+    data = lambda keys: {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
+    assert len(data(own)) == 4
+    assert not data(own) & data(others)
+
+
 @pytest.mark.parametrize("fakes", [[], range(80), [0, 81]])
 def test_labels_of_one_kind_or_of_another_length_are_refused(fakes):
     known = shilled.real("ratings")

@@ -1,10 +1,12 @@
 """The shilling table from end to end on a small drawn data set: what it keeps, how it goes on, and what it refuses."""
 
+import json
+
 import numpy as np
 import pytest
 
 from experiments import ml100k_shilling_table
-from jaxrec import command, fake_files, records, results
+from jaxrec import command, fake_files, poison_study, records, results
 
 FLAGS = ("--smoke", "--victims", "item-kNN", "EASE", "--aims", "push tail", "--profile-size", 8, "--num-selected", 2)
 
@@ -36,10 +38,16 @@ def test_every_cell_is_recorded_before_and_after_and_fakes_are_kept(finished):
     assert (path / "results.md").read_text() == results.page(found)
     of = {(r.model, r.attack, r.defence, r.metric, r.k): r for r in found}
     for victim in ("item-kNN", "EASE"):
-        for attack in ("random, push tail", "segment, push tail"):
-            change = of[victim, attack, None, "target_hit_rate_change", 50]
+        before = json.loads(poison_study.clean_path(path, victim, 0).read_text())["tail"]
+        for attack in ("random, push tail", "segment, push tail", "exact EASE, push tail"):
+            change = of[victim, attack, None, "target_ndcg_change", 20]
             assert change.epsilon_unit == "of users"
-            assert change.value == pytest.approx(of[victim, attack, None, "target_hit_rate", 50].value, abs=1)
+            after = of[victim, attack, None, "target_ndcg", 20].value
+            assert change.value == pytest.approx(after - before["target_ndcg@20"], abs=1e-9) != 0
+        taken = of[victim, "segment, push tail", "removal", "target_ndcg_recovered", 20].value
+        left = of[victim, "segment, push tail", "removal", "target_ndcg_change", 20].value
+        attacked = of[victim, "segment, push tail", None, "target_ndcg_change", 20].value
+        assert taken == pytest.approx(1 - left / attacked)
         assert {r.defence for r in found if r.attack == "segment, push tail"} == {None, "removal", "down-weighting"}
         assert of[victim, None, None, "ndcg", 10].attack is None
     fakes, about = fake_files.read(path / "attacks" / "implicit-segment-push-tail-0.05-0.npz")
@@ -65,6 +73,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_figures_and_fakes(finished):
     ("args", "message"),
     [
         (["--budgets", "1.5"], "--budgets in (0, 1], got --budgets 1.5"),
+        (["--profile-size", "4"], "--num-selected <= --profile-size 4, got 5"),
         (["--aims", "push me"], "--aims of push head, push tail, nuke head"),
         (["--data-dir", "nowhere"], "u.data of MovieLens-100K, got nowhere"),
     ],

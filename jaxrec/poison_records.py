@@ -1,0 +1,125 @@
+"""What an experiment on poisoning has found, as records and as a page: victims, defences and detectors, over seeds."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrec import poison_evaluation, poison_study, provenance, records, statistics
+from jaxrec.poison_study import Case, Setting
+from jaxrec.records import Record
+
+Figures = Mapping[str, float]  # as of `poison_evaluation.figures`
+NOBODY = dict.fromkeys(("attack", *records.ADVERSARY))
+
+
+def records_of(
+    directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, seeds: Sequence[int], experiment: str
+) -> list[Record]:
+    """Everything that `poison_study.run` has put there: victims clean and attacked, defended ones, and detectors."""
+    fingerprint = setting.data.fingerprint["sha256"]
+    num_targets = len(next(iter(setting.targets.values())))
+    common: dict[str, Any] = {
+        "dataset": setting.data.title, "split": setting.data.split_title, "fingerprint": fingerprint,
+        "protocol": f"all unseen items, ties against; {num_targets} targets at once, each over users who have it not",
+        "experiment": experiment, "device": provenance.device(), "commit": provenance.commit(), "step": None,
+        "seeds": tuple(seeds), "users": setting.known.num_users, "chosen_by": None, "training": None,
+    }  # fmt: skip
+    read = lambda folder, name, case: [
+        json.loads(poison_study.path_of(directory, folder, name, case, seed).read_text()) for seed in seeds
+    ]
+    made = []
+    for victim in setting.victims:
+        clean = [json.loads(poison_study.clean_path(directory, victim, seed).read_text()) for seed in seeds]
+        own = [{name: x for name, x in one["head"].items() if not _of_targets(name)} for one in clean]
+        made += _records(own, model=victim, defence=None, **common, **NOBODY)
+        for case in cases:
+            rows: dict[str | None, list[Figures]] = {None: read("measured", victim, case)}
+            if poison_study.is_defended(setting, case, cases):
+                rows |= {name: read("defended", f"{victim}-{name}", case) for name in poison_study.DEFENCES}
+            made += _of_case([one[case.group] for one in clean], rows, model=victim, **common, **_adversary(case))
+    for case in cases:
+        for name, values in _by_name(read("detected", "all", case)).items():
+            far = name.startswith("distance")
+            found = [{"excess_distance" if far else "auc": value} for value in values]
+            model = f"{'profiles' if far else 'detector'}: {name}"
+            made += _records(found, model=model, defence=None, **common, **_adversary(case))
+    return made
+
+
+def _adversary(case: Case) -> dict[str, Any]:
+    """What the fields of an adversary say of a case."""
+    return NOBODY | {
+        "attack": case.words, "surface": "fake users", "epsilon": case.share, "epsilon_unit": "of users"
+    }  # fmt: skip
+
+
+def _of_case(before: Sequence[Figures], rows: Mapping[str | None, Sequence[Figures]], **fields: Any) -> list[Record]:
+    """Of a victim: the figures after an attack, without a defence (None) and with each, and what they changed by."""
+    made = []
+    for defence, after in rows.items():
+        shown = [
+            {name: x for name, x in one.items() if name != "target_score"} | poison_evaluation.changes(start, one)
+            for start, one in zip(before, after, strict=True)
+        ]
+        made += _records(shown, defence=defence, **fields)
+        if defence:  # of the means over seeds: where a seed's attack moved little, its share is any number
+            share = poison_evaluation.recovered(*map(_means, (before, rows[None], after)))
+            taken = {_changed(name): x for name, x in share.items() if "@" in name and np.isfinite(x)}
+            made += _records([taken], defence=defence, **fields)
+    return made
+
+
+def _by_name(found: Sequence[Figures]) -> dict[str, list[float]]:
+    """Each figure's values over seeds."""
+    return {name: [one[name] for one in found] for name in found[0]}
+
+
+def _means(found: Sequence[Figures]) -> dict[str, float]:
+    """Each figure's mean over seeds."""
+    return {name: float(np.mean(values)) for name, values in _by_name(found).items()}
+
+
+def _changed(name: str) -> str:
+    return name.replace("@", "_recovered@")
+
+
+def _of_targets(name: str) -> bool:
+    return name.startswith(("target", "exposure"))
+
+
+def _records(found: Sequence[Figures], **fields: Any) -> list[Record]:
+    """A record of each figure, its mean over seeds with their interval."""
+    made = []
+    for name, values in _by_name(found).items():
+        metric, _, k = name.partition("@")
+        summary = statistics.summary(np.array(values))
+        interval = None if summary.num == 1 else (summary.low, summary.high)
+        made.append(Record(metric=metric, k=int(k) if k else None, value=summary.mean, interval=interval, **fields))
+    return made
+
+
+def page(found: Sequence[Record], cutoff: int) -> str:
+    """The table in Markdown: a row for each attack and budget; by how many points it moved the targets' hit ratio on
+    each victim, with its interval over seeds, and the AUC of each detector on the same fakes, by kind of feedback.
+    """
+    of = {(r.attack, r.epsilon, r.defence, r.model, r.metric, r.k): r for r in found}
+    models = list(dict.fromkeys(r.model for r in found))
+    victims = [name for name in models if ":" not in name]
+    detectors = [name for name in models if name.startswith("detector")]
+    rows = dict.fromkeys((r.attack, r.epsilon, r.defence) for r in found if r.attack)
+
+    def points(row, victim):
+        record = of[(*row, victim, "target_hit_rate_change", cutoff)]
+        around = f" ± {100 * (record.interval[1] - record.value):.1f}" if record.interval else ""
+        return f"{100 * record.value:+.1f}{around}"
+
+    heads = ["attack", "fakes", "defence", *victims, *(name.removeprefix("detector: ") for name in detectors)]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows:
+        aucs = [of.get((*row[:2], None, name, "auc", None)) for name in detectors]
+        shown = [f"{r.value:.2f}" if r and row[2] is None else "" for r in aucs]
+        lines.append([row[0], f"{row[1]:.1%}", row[2] or "", *(points(row, victim) for victim in victims), *shown])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
