@@ -19,6 +19,7 @@ from jaxrec import (
     board_records,
     consistency,
     factor_bounds,
+    gradient_masking,
     loop,
     losses,
     min_max,
@@ -253,10 +254,11 @@ def test_an_ensemble_scores_as_its_members_which_are_plain_trainings_of_other_se
     final = board_exam.finish(path, row, row.settings[0], ON, 3)
     plain = ROWS[0].trainings["clean loss"]
     members = [model_table.finish(path, plain, ON, seed).params for seed in (3, 3 + board_exam.MEMBERS_APART)]
-    scores = [np.asarray(MODEL.score_all(params, jnp.arange(20))) for params in members]
+    scores = [params["tables"]["user"] @ params["tables"]["item"].T for params in members]
     assert not np.allclose(*scores)
     unit = [(s - s.mean(axis=1, keepdims=True)) / s.std(axis=1, keepdims=True) for s in scores]
-    np.testing.assert_allclose(final.model.score_all(final.params, jnp.arange(20)), sum(unit), rtol=1e-3, atol=1e-4)
+    found_scores = jax.jit(final.model.score_all)(final.params, jnp.arange(20))
+    np.testing.assert_allclose(found_scores, sum(unit), rtol=1e-3, atol=1e-4)
     assert 0.5 < cells(made, "averaged")["row norms"].value < 2
     attacked = found["MF/averaged"][3].measured[2]
     assert set(attacked.mean_norms) == {"0/user", "0/item", "1/user", "1/item"}
@@ -291,12 +293,20 @@ def test_rows_are_asked_for_by_model_by_defence_or_both():
         board.chosen(ROWS, ["SLIM"])
 
 
-def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished):
-    for row in (ROWS[0], ROWS[-1]):
-        final = board_exam.finish(finished[0], row, row.settings[0], ON, 3)
-        flags = board_exam._doubts(SUBJECT, final, ON, EXAM._replace(num_doubted=10), 3)
-        assert len(flags) == 7
-        assert not flags[1].tripped, "rows outside the listed users have no gradient by right"
+def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished, monkeypatch):
+    finals = [board_exam.finish(finished[0], row, row.settings[0], ON, 3) for row in (ROWS[0], *ROWS[-2:])]
+    flags = board_exam._doubts(SUBJECT, finals[0], ON, EXAM._replace(num_doubted=10), 3)
+    assert len(flags) == 7
+    assert not flags[1].tripped, "rows outside the listed users have no gradient by right"
+    seen = []
+    monkeypatch.setattr(gradient_masking, "inspect", lambda model, *_, **__: seen.append(model.reads) or [])
+    for final in finals[1:]:
+        board_exam._doubts(SUBJECT, final, ON, EXAM._replace(num_doubted=10), 3)
+    user, item = ("users",), ("pos", "neg")
+    assert seen == [
+        {"user": user, "item": item},
+        {"0/user": user, "0/item": item, "1/user": user, "1/item": item},
+    ], "nor have those of a model that is wrapped"
 
 
 @pytest.mark.parametrize("place", range(4), ids=["MF", "NeuMF", "LightGCN", "SASRec"])
