@@ -3,11 +3,12 @@
 From a model's clean tables each defence trains on for as many epochs as the clean loss does (He et al., SIGIR 2018),
 tries as many settings, and is then attacked white box at relative epsilons, certified where scores are dot products,
 and looked at for gradient masking. Controls stand among them: noise, and the plain tables scaled up, which no budget
-relative to norms may reward. Where a defence does not apply to a model the board says why.
+relative to norms may reward. Where a defence does not apply to a model the board says why. Radii of training are shares
+of the mean row norms of the clean tables, the same list for all models.
 
 Expected: not measured yet on MovieLens-1M. On planted groups grown norms gain at an absolute epsilon and nothing at a
           relative one (tests/test_board.py).
-Cost:     not timed yet; the board's column is wall time of an epoch over the plain row's, so leave the machine alone.
+Cost:     not timed yet; the board's column is wall time of training over the plain row's, so leave the machine alone.
 Run:      python -m experiments.defence_board --models MF --num-seeds 5
           python -m experiments.defence_board --only MF/APR TRADES    (these rows and their plain ones; a run goes on)
 """
@@ -35,10 +36,7 @@ class Config:
     neumf_epochs: tuple[int, int] = (12, 4)
     lightgcn_epochs: tuple[int, int] = (16, 8)
     sasrec_epochs: tuple[int, int] = (60, 20)
-    mf_radii: tuple[float, float] = (0.5, 1.0)  # absolute, of training's adversaries: the two settings of each row
-    neumf_radii: tuple[float, float] = (0.1, 0.3)
-    lightgcn_radii: tuple[float, float] = (0.1, 0.3)
-    sasrec_radii: tuple[float, float] = (0.1, 0.3)
+    radii: tuple[float, float] = (0.1, 0.3)  # of training's adversaries, in clean mean row norms: a row's two settings
     adv_weight: float = 1.0  # of the adversarial loss, in all rows
     dimension: int = 64  # of MF and LightGCN
     seed: int = 0  # of the first training, and of the validation items where times are unknown
@@ -50,9 +48,8 @@ class Config:
 
 
 EPOCHS = ("mf_epochs", "neumf_epochs", "lightgcn_epochs", "sasrec_epochs")
-RADII = ("mf_radii", "neumf_radii", "lightgcn_radii", "sasrec_radii")
 EXPECTED = {
-    **dict.fromkeys((*EPOCHS, *RADII, "epsilons", "absolute_epsilons", "certified"), command.POSITIVE),
+    **dict.fromkeys((*EPOCHS, "radii", "epsilons", "absolute_epsilons", "certified"), command.POSITIVE),
     **dict.fromkeys(("num_steps", "attacked_users", "dimension", "num_seeds", "users"), command.POSITIVE),
     **dict.fromkeys(("adv_weight", "seed", "doubted_users"), command.NON_NEGATIVE),
 }
@@ -69,7 +66,7 @@ def main(config: Config) -> None:
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
     seeds = range(config.seed, config.seed + config.num_seeds)
     rows, examined = board.rows(subjects(config, data), defences(config, data)), exam(config)
-    asked = [row for row in board.chosen(rows, config.only) if row.subject.name in config.models]
+    asked = board.chosen([row for row in rows if row.subject.name in config.models], config.only)
     path = config.run_dir or study.run_path("defence_board", data, config, may_change=MAY_CHANGE)
     with run_directory.open_run(path, config, data.fingerprint, may_change=MAY_CHANGE):
         found = board_exam.run(path, rows, asked, bench.leave_one_out(data.split, cutoffs=(10,)), examined, seeds)
@@ -112,8 +109,11 @@ def subjects(config: Config, data):
     import optax
 
     from jaxrec import board, consistency, factor_bounds, losses, objectives, sampling, sequences, surfaces
+    from jaxrec.defences import certified_margin, label_smoothing
     from jaxrec.models import lightgcn, mf, neumf, sasrec
 
+    bpr = lambda smoothing: label_smoothing.pairwise(losses.bpr, smoothing=smoothing)
+    bce = lambda smoothing: label_smoothing.listwise(losses.bce, smoothing=smoothing)
     train = data.split.train
     sizes = {"num_users": train.num_users, "num_items": train.num_items}
     both = surfaces.tables("user", "item")
@@ -135,24 +135,27 @@ def subjects(config: Config, data):
             model=factors,
             clean_of=lambda model: objectives.pairwise(model=model),
             softened=lambda t: objectives.listwise(model=factors, loss=softmax(t)),
+            smoothed=lambda s: objectives.pairwise(model=factors, loss=bpr(s)),
             list_scores=consistency.batch_items,
             surface=both,
-            radii=config.mf_radii,
+            radii=config.radii,
             optimizer=optax.adagrad(0.05, initial_accumulator_value=0.1),
             batch_size=512,
             training=f"BPR, d {config.dimension}, Adagrad .05, batch 512",
             start_epochs=config.mf_epochs[0],
             epochs=config.mf_epochs[1],
             bounds=factor_bounds.of_tables(factors),
+            factors=certified_margin.two_tables,
         ),
         board.Subject(
             name="NeuMF",
             model=neural,
             clean_of=lambda model: objectives.listwise(model=model, loss=losses.bce),
             softened=lambda t: objectives.listwise(model=neural, loss=softmax(t)),
+            smoothed=lambda s: objectives.listwise(model=neural, loss=bce(s)),
             list_scores=consistency.own_items,
             surface=both,
-            radii=config.neumf_radii,
+            radii=config.radii,
             optimizer=optax.adam(1e-3),
             batch_size=512,
             training="BCE, 4 negatives, d 16, Adam .001, batch 512",
@@ -165,15 +168,17 @@ def subjects(config: Config, data):
             model=graph,
             clean_of=lambda model: objectives.pairwise(model=model, l2=1e-4),
             softened=lambda t: objectives.listwise(model=graph, loss=softmax(t)),
+            smoothed=lambda s: objectives.pairwise(model=graph, loss=bpr(s), l2=1e-4),
             list_scores=consistency.own_items,
             surface=both,
-            radii=config.lightgcn_radii,
+            radii=config.radii,
             optimizer=optax.adam(5e-3),
             batch_size=8192,
             training=f"BPR, d {config.dimension}, 3 layers, L2 .0001, Adam .005, batch 8,192",
             start_epochs=config.lightgcn_epochs[0],
             epochs=config.lightgcn_epochs[1],
             bounds=factor_bounds.of_propagation(num_layers=3),
+            factors=lambda params: certified_margin.two_tables(lightgcn.propagated(params, num_layers=3)),
         ),
         board.Subject(
             name="SASRec",
@@ -182,9 +187,10 @@ def subjects(config: Config, data):
             softened=lambda t: next_item(
                 attention, lambda scores, relevant, where: losses.softmax(scores / t, relevant, where)
             ),
+            smoothed=lambda s: next_item(attention, bce(s)),
             list_scores=consistency.all_items(num_items=train.num_items),
             surface=surfaces.tables("item"),
-            radii=config.sasrec_radii,
+            radii=config.radii,
             optimizer=optax.adam(1e-3, b2=0.98),
             batch_size=128,
             training="BCE, 1 negative a place, d 50, Adam .001, 128 histories a step",
@@ -201,47 +207,54 @@ def defences(config: Config, data):
     import numpy as np
     import optax
 
-    from jaxrec import board, norms, worst_of
+    from jaxrec import board, min_max, norms, surfaces, worst_of
     from jaxrec.attacks import fgsm, pgd
     from jaxrec.board import Setting
     from jaxrec.defences import (
         apr,
+        certified_margin,
+        contrastive,
         distillation,
         dropout,
+        edge_dropout,
+        fast,
+        free,
         mixed,
         multi_norm,
         noise,
         normalised,
         penalties,
+        periodic,
+        reweighted,
         sam,
         scheduled,
+        smoothing,
         tail_aware,
         trades,
+        truncated,
         virtual_adversarial,
         vulnerability_aware,
         weight_perturbation,
     )
+    from jaxrec.models import ensemble
 
     train, weight = data.split.train, config.adv_weight
     popularity = np.bincount(train.items, minlength=train.num_items)
 
     def by_radius(make, **options):
         """One setting for each radius of training's adversary: `make(subject, radius)` is its objective."""
-        return lambda on: [Setting(f"epsilon {radius:g}", make(on, radius), **options) for radius in on.radii]
+        return lambda on: [Setting(f"epsilon {radius:g} relative", make(on, radius), **options) for radius in on.radii]
 
     def against(attack):
         """APR against another attack, `attack(radius)`."""
         return by_radius(
             lambda on, radius: apr.objective(
-                clean=on.clean, attack=attack(radius), surface=on.surface, adv_weight=weight
+                clean=on.clean, attack=attack(radius), surface=on.relative, adv_weight=weight
             )
         )
 
-    def two_norms(radius):  # an Linf ball inside the L2 ball of 64 dimensions
+    def two_norms(radius):  # the corners of the Linf ball lie on the L2 ball in 64 dimensions
         return [fgsm.attack(epsilon=radius), fgsm.attack(epsilon=radius / 8, norm=norms.LINF)]
-
-    def fast(radius):
-        return pgd.attack(epsilon=radius, num_steps=1, step_size=1.25 * radius, random_start=True)
 
     def comparing(defence, attack):
         """Of lists before and after `attack(radius)`."""
@@ -250,7 +263,7 @@ def defences(config: Config, data):
                 clean=on.clean,
                 model=on.model,
                 attack=attack(radius),
-                surface=on.surface,
+                surface=on.relative,
                 list_scores=on.list_scores,
                 adv_weight=weight,
             )
@@ -271,14 +284,14 @@ def defences(config: Config, data):
 
     def by_user(on, radius):
         return vulnerability_aware.objective(
-            clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.surface, adv_weight=weight
+            clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.relative, adv_weight=weight
         )
 
     def spares_the_tail(on, radius):
         return tail_aware.objective(
             clean=on.clean,
             attack=fgsm.attack(epsilon=radius),
-            surface=on.surface,
+            surface=on.relative,
             scales={"item": tail_aware.scales(popularity)},
             adv_weight=weight,
         )
@@ -302,14 +315,96 @@ def defences(config: Config, data):
 
         return objective
 
+    def epoch(on):
+        """Its steps."""
+        return -(-len(on.examples(train)) // on.batch_size)
+
     def ramp(on, radius):
-        num_steps = on.epochs * -(-len(on.examples(train)) // on.batch_size)
         return scheduled.schedule(
             make=lambda epsilon: apr.objective(
-                clean=on.clean, attack=fgsm.attack(epsilon=epsilon), surface=on.surface, adv_weight=weight
+                clean=on.clean, attack=fgsm.attack(epsilon=epsilon), surface=on.relative, adv_weight=weight
             ),
-            epsilon=optax.linear_schedule(0.0, radius, max(num_steps // 2, 1)),
+            epsilon=optax.linear_schedule(0.0, radius, max(on.epochs * epoch(on) // 2, 1)),
         )
+
+    def every_other_epoch(on, radius):
+        return periodic.objective(
+            clean=on.clean,
+            attack=pgd.attack(epsilon=radius, num_steps=3),
+            surface=on.relative,
+            every=2 * epoch(on),
+            fresh=epoch(on),
+            adv_weight=weight,
+        )
+
+    def carrying(make, **options):
+        """The same where the state carries a perturbation."""
+        return lambda on: by_radius(make, carried=min_max.nothing(on.surface), **options)(on)
+
+    def sharpness_aware(on):
+        def at(size):  # of one ball for all that is trained, in the mean of the tables' units
+            def objective(params, batch, key, reduce):
+                unit = sum(params["given"][board.UNITS].values()) / len(params["given"][board.UNITS])
+                return sam.objective(clean=on.clean, epsilon=size * unit)(params, batch, key, reduce)
+
+            return objective
+
+        sizes = [10 * radius for radius in on.radii]  # as on 100 rows
+        return [Setting(f"epsilon {size:g} relative, over all rows", at(size)) for size in sizes]
+
+    def certified(on):
+        if on.factors is None:
+            return "its scores are no dot products, which the certificate is of"
+        options = {"num_users": train.num_users, "num_items": train.num_items, "factors": on.factors}
+        at = lambda epsilon: certified_margin.objective(clean=on.clean, epsilon=epsilon, adv_weight=weight, **options)
+        return [Setting(f"epsilon {e:g} of factors", at(e), dense=True) for e in (0.02, 0.05)]
+
+    def smoothed(on, radius):
+        width = jax.eval_shape(on.model.init, jax.random.key(0))["tables"]["item"].shape[1]
+        sigma = radius / width**0.5  # so that a row's noise is about as long as the radius
+        return Setting(
+            f"noise {radius:g} relative, 8 draws",
+            smoothing.objective(clean=on.clean, surface=on.relative, sigma=sigma),
+            dense=True,
+            model=smoothing.wrap(on.model, surface=on.relative, sigma=sigma, num_samples=8),
+        )
+
+    def of_labels(make, words, values):
+        """Of a loss of noisy clicks, `make(model, value)`."""
+
+        def settings(on):
+            if on.name != "NeuMF":
+                return "it changes the cross-entropy of single pairs, which this model is not trained on"
+            return [Setting(f"{words} {value:g}", make(on.model, value)) for value in values]
+
+        return settings
+
+    def thinned(on):
+        if on.name != "LightGCN":
+            return "it has no graph"
+        return [Setting(f"rate {rate:g}", edge_dropout.objective(clean=on.clean, rate=rate)) for rate in (0.1, 0.3)]
+
+    def views(on):
+        if on.model.sequence is None:
+            return "it reads no histories"
+        contrast = lambda share: contrastive.objective(clean=on.clean, model=on.model, weight=share)
+        return [Setting(f"weight {share:g}", contrast(share)) for share in (0.1, 1.0)]
+
+    def averaged(on):
+        (alone, _), names = plain(on), sorted(jax.eval_shape(on.model.init, jax.random.key(0))["tables"])
+
+        def of(num):
+            members = {str(number): on.model for number in range(num)}
+            return alone._replace(
+                words=f"z-scores of {num} models",
+                model=ensemble.model(num_users=train.num_users, num_items=train.num_items, members=members),
+                surface=surfaces.tables(*(f"{member}/{name}" for member in members for name in names)),
+                num_members=num,
+                after=lambda *params: ensemble.joined(dict(zip(members, params, strict=True))),
+                trained_as=f"{board.PLAIN}, {alone.words}",
+            )
+
+        return [of(2), of(3)]
 
     def penalised(on):
         if on.model.sequence is not None:
@@ -330,17 +425,23 @@ def defences(config: Config, data):
         board.PLAIN: plain,
         "norms grown (control)": grown,
         "noise (control)": by_radius(
-            lambda on, radius: noise.objective(clean=on.clean, surface=on.surface, epsilon=radius, adv_weight=weight)
+            lambda on, radius: noise.objective(clean=on.clean, surface=on.relative, epsilon=radius, adv_weight=weight)
         ),
         "L2 (control)": penalised,
         "dropout (control)": dropped,
         "normalised (control)": of_length_one,
+        "label smoothing (control)": lambda on: [Setting(f"smoothing {s:g}", on.smoothed(s)) for s in (0.1, 0.3)],
+        "ensemble (control)": averaged,
         "APR": against(lambda radius: fgsm.attack(epsilon=radius)),
         "PGD-3 training": against(lambda radius: pgd.attack(epsilon=radius, num_steps=3)),
-        "fast": against(fast),
+        "free": carrying(
+            lambda on, radius: free.objective(clean=on.clean, surface=on.relative, epsilon=radius), num_replays=4
+        ),
+        "fast": by_radius(lambda on, radius: fast.objective(clean=on.clean, surface=on.relative, epsilon=radius)),
+        "periodic PGD-3": carrying(every_other_epoch),
         "multi-norm, average": by_radius(
             lambda on, radius: multi_norm.objective(
-                clean=on.clean, attacks=two_norms(radius), surface=on.surface, adv_weight=weight
+                clean=on.clean, attacks=two_norms(radius), surface=on.relative, adv_weight=weight
             )
         ),
         "multi-norm, max": against(lambda radius: worst_of.shared(two_norms(radius))),
@@ -352,19 +453,29 @@ def defences(config: Config, data):
             by_radius(by_user)(on) if on.model.sequence is None else "it has no rows of users to set a radius for"
         ),
         "tail-aware": by_radius(spares_the_tail, dense=True),
-        "SAM": by_radius(lambda on, radius: sam.objective(clean=on.clean, epsilon=10 * radius)),  # as on 100 rows
+        "SAM": sharpness_aware,
         "AWP": by_radius(
             lambda on, radius: weight_perturbation.objective(
-                clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.surface, adv_weight=weight
+                clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.relative, adv_weight=weight
             )
         ),
         "distillation": distilled,
         "mixed": by_radius(
             lambda on, radius: mixed.objective(
-                clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.surface, relative_weight=weight
+                clean=on.clean, attack=fgsm.attack(epsilon=radius), surface=on.relative, relative_weight=weight
             )
         ),
         "scheduled": by_radius(ramp),
+        "certified margin": certified,
+        "smoothing": lambda on: [smoothed(on, radius) for radius in on.radii],
+        "truncated loss": of_labels(
+            lambda model, rate: truncated.objective(model=model, drop_rate=rate), "drop rate", (0.1, 0.2)
+        ),
+        "reweighted loss": of_labels(
+            lambda model, exponent: reweighted.objective(model=model, exponent=exponent), "exponent", (0.1, 0.25)
+        ),
+        "edge dropout": thinned,
+        "contrastive": views,
     }
 
 

@@ -10,13 +10,16 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
-from jaxrec import consistency, factor_bounds, model_table, sampling
+from jaxrec import consistency, factor_bounds, model_table, sampling, surfaces
+from jaxrec.certificates import dot_product
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, Surface
 
 PLAIN = "plain"  # the defence that is none
 TEACHER = "teacher"  # by which a teacher's params stand under params["given"]
+UNITS = "units"  # and the mean row norms of the subject's clean tables, in which training's radii are
 
 
 class Subject(NamedTuple):
@@ -25,19 +28,22 @@ class Subject(NamedTuple):
     Attributes:
         clean_of: A model in its form, wrapped or not -> what it minimises without a defence.
         softened: Temperature -> the loss of a teacher (`defences.distillation`).
+        smoothed: Smoothing -> the clean loss with smoothed labels (`defences.label_smoothing`).
         list_scores: The lists that consistency losses compare.
-        surface: What adversaries perturb, in training and at the end.
-        radii: Absolute radii of training's adversaries, one for each setting that a row tries.
+        surface: What adversaries perturb at the end, and in training as `relative`.
+        radii: Of training's adversaries, in mean row norms of the clean tables; one for each setting that a row tries.
         training: In words, for the records.
         start_epochs, epochs: Of the clean loss before, and of every row from there.
         draw, examples: As in `model_table.Fit`.
         bounds: From `factor_bounds`; None where scores are no dot products.
+        factors: Params -> the rows whose dot products the scores are, as they are trained; None where they are none.
     """
 
     name: str
     model: Model
     clean_of: Callable[[Model], Objective]
     softened: Callable[[float], Objective]
+    smoothed: Callable[[float], Objective]
     list_scores: consistency.ListScores
     surface: Surface
     radii: tuple[float, ...]
@@ -49,11 +55,23 @@ class Subject(NamedTuple):
     draw: sampling.Draw = sampling.negatives
     examples: Callable[[Interactions], Interactions] = lambda pairs: pairs
     bounds: factor_bounds.Bounds | None = None
+    factors: Callable[[Params], dot_product.Factors] | None = None
 
     @property
     def clean(self) -> Objective:
         """What the model minimises without a defence."""
         return self.clean_of(self.model)
+
+    @property
+    def relative(self) -> Surface:
+        """`surface` in units that training does not change: the mean row norms of the clean tables it started from.
+
+        Every row's params have them under params["given"][UNITS], so that one radius means as much for each model.
+        Training that grows its rows gets a relatively smaller adversary, as at an absolute radius; the exam, whose
+        radii are shares of the final norms, shows it.
+        """
+        units = lambda params: surfaces.scaled(self.surface, params["given"][UNITS])
+        return Surface(get=lambda params: units(params).get(params), put=lambda params, x: units(params).put(params, x))
 
 
 class Setting(NamedTuple):
@@ -66,7 +84,11 @@ class Setting(NamedTuple):
         teacher: An objective that is trained before, from the same start for as many epochs; then the params it gave,
             without what they were given, stand under params["given"]["teacher"].
         optimizer: In place of the subject's.
-        model: What is trained, ranked and attacked in place of the subject's, with the same tables.
+        model: What is trained, ranked and attacked in place of the subject's; with `trained_as` it is not trained.
+        surface: What is attacked in place of the subject's, of a model with other tables.
+        carried: As in `model_table.Fit`.
+        num_replays: Steps on each batch (`train.replayed`), and as many times fewer epochs, at least one.
+        num_members: Trainings, with seeds of their own, whose params `after` gets.
         after: What is done to the trained params.
         trained_as: The DEFENCE, SETTING whose training this is, where it is another's.
     """
@@ -77,10 +99,15 @@ class Setting(NamedTuple):
     teacher: Objective | None = None
     optimizer: optax.GradientTransformation | None = None
     model: Model | None = None
-    after: Callable[[Params], Params] = lambda params: params
+    surface: Surface | None = None
+    carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {}
+    num_replays: int = 1
+    num_members: int = 1
+    after: Callable[..., Params] = lambda params: params
     trained_as: str | None = None
 
 
+row_norms = jax.jit(surfaces.row_scales)  # {table: mean row norm}, of arrays of the host too
 Defence = Callable[[Subject], Sequence[Setting] | str]  # the settings it tries, or why it does not apply
 
 
@@ -123,15 +150,21 @@ def rows(subjects: Sequence[Subject], defences: Mapping[str, Defence]) -> list[R
 
 def _gone_on(subject: Subject, start: model_table.Row, defence: str, setting: Setting) -> model_table.Row:
     """The training of a setting, and of its teacher before it."""
-    name, parts, given = setting.trained_as or f"{defence}, {setting.words}", (start,), None
-    begin = lambda params, *_: params
+    name, parts = setting.trained_as or f"{defence}, {setting.words}", (start,)
+    begin, units = lambda params, *_: params, lambda params: row_norms(subject.surface.get(params))
+    given = lambda params: {UNITS: units(params)}
     if setting.teacher is not None:
         teacher = _training(subject, f"{name}, teacher", setting.teacher, parts=parts, start=begin)
         learned = lambda params: {part: params[part] for part in ("tables", "weights")}
-        parts, given = (start, teacher), lambda _, params: {TEACHER: learned(params)}
-    model = setting.model or subject.model
-    model = dataclasses.replace(model, reads=None) if setting.dense else model
-    own = {"model": model, "optimizer": setting.optimizer or subject.optimizer}
+        parts, given = (start, teacher), lambda start, params: {UNITS: units(start), TEACHER: learned(params)}
+    model = subject.model if setting.trained_as else setting.model or subject.model
+    own = {
+        "model": dataclasses.replace(model, reads=None) if setting.dense else model,
+        "optimizer": setting.optimizer or subject.optimizer,
+        "num_epochs": max(subject.epochs // setting.num_replays, 1),
+        "num_replays": setting.num_replays,
+        "carried": setting.carried,
+    }
     return _training(subject, name, setting.objective, **own, parts=parts, start=begin, given=given)
 
 

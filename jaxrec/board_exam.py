@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxrec import (
     bench,
@@ -26,12 +25,13 @@ from jaxrec import (
     model_table,
     robustness,
 )
-from jaxrec.board import Row, Setting, Subject
+from jaxrec.board import Row, Setting, Subject, row_norms
 from jaxrec.certificates import dot_product
 from jaxrec.robustness import Measurement
-from jaxrec.types import InputError, Model, Params
+from jaxrec.types import InputError, Model, Params, Surface
 
 CERTIFIED = "certified (any adversary)"
+MEMBERS_APART = 1000  # between the seeds of the trainings that one seed's ensemble is made of
 
 
 class Exam(NamedTuple):
@@ -65,12 +65,23 @@ class Cell(NamedTuple):
 
     Attributes:
         measured: Clean, under each attack at each budget, and what is certain.
-        about: {"setting": words, "tried": {words: {metric: value}} of validation, "step", "seconds" of an epoch (a
-            teacher's added), "sizes": {table: mean row norm}, "flags": of gradient masking}.
+        about: {"setting": words, "tried": {words: {metric: value}} of validation, "step", "seconds" of training over
+            each of the subject's epochs (a teacher's and all members' added), "gauge", "sizes": {table: mean row norm},
+            "flags": of gradient masking}.
     """
 
     measured: list[Measurement]
     about: dict[str, Any]
+
+
+class Final(NamedTuple):
+    """A setting's final model for one seed; its params know no interactions yet."""
+
+    model: Model
+    surface: Surface
+    params: Params
+    step: int
+    seconds: float
 
 
 def run(
@@ -108,24 +119,37 @@ def _examine(
 ) -> None:
     """Trains a row, puts the final model through the exam, and writes what came of it; the measurements last."""
     setting, tried = _choose(directory, row, on, exam, seed if is_first else None)
-    training = row.trainings[setting.words]
-    done = model_table.finish(directory, training, on, seed)
-    teachers = training.fit.parts[1:] if training.fit else ()
-    model, params = setting.model or row.subject.model, setting.after(done.params)
-    params = model.knowing(params, on.both)
+    final = finish(directory, row, setting, on, seed)
     display.say(f"{row.name}, seed {seed}, {setting.words}: attacks")
-    measured = _attacked(row.subject, model, params, on, exam, seed)
-    flags = _doubts(row.subject, model, params, on, exam, seed) if is_first and exam.num_doubted else []
+    measured = _attacked(row.subject, final, on, exam, seed)
+    flags = _doubts(row.subject, final, on, exam, seed) if is_first and exam.num_doubted else []
     about = {
         "setting": setting.words,
         "tried": tried,
-        "step": done.step,
-        "seconds": done.seconds + sum(model_table.finish(directory, each, on, seed).seconds for each in teachers),
-        "sizes": {name: float(np.linalg.norm(x, axis=1).mean()) for name, x in row.subject.surface.get(params).items()},
+        "step": final.step,
+        "seconds": final.seconds,
+        "gauge": "as trained" if final.model.canonical is None else "canonical",
+        "sizes": {name: float(size) for name, size in row_norms(final.surface.get(final.params)).items()},
         "flags": [flag._asdict() for flag in flags],
     }
     files.write_json(path.with_suffix(".json"), about)
     measurements.write(path, measured)
+
+
+def finish(directory: pathlib.Path, row: Row, setting: Setting, on: bench.Bench, seed: int) -> Final:
+    """Trains what a setting is made of, from where that stopped: its teacher, and all members with their own starts."""
+    training, subject, params, seconds, step = row.trainings[setting.words], row.subject, [], 0.0, 0
+    fit = training.fit
+    if fit is None:
+        raise ValueError(f"Expected a fit of {training.name}.")
+    for member in range(setting.num_members):
+        its_seed = seed + MEMBERS_APART * member
+        done, *teachers = (model_table.finish(directory, of, on, its_seed) for of in (training, *fit.parts[1:]))
+        params.append(done.params)
+        seconds += sum(each.seconds for each in (done, *teachers)) * fit.num_epochs / subject.epochs
+        step += done.step
+    model, surface = setting.model or subject.model, setting.surface or subject.surface
+    return Final(model, surface, setting.after(*params), step, seconds)
 
 
 def _choose(
@@ -138,10 +162,7 @@ def _choose(
             raise InputError(f"Expected the first seed of {row.name} to be measured, which chooses its setting.")
         scores = {}
         for setting in row.settings:
-            model = setting.model or row.subject.model
-            done = model_table.finish(directory, row.trainings[setting.words], on, seed)
-            params = model.knowing(setting.after(done.params), on.split.train)
-            scores[setting.words] = _validated(row.subject, model, params, on, exam, seed)
+            scores[setting.words] = _validated(finish(directory, row, setting, on, seed), on, exam, seed)
         files.write_json(path, scores)
     scores = json.loads(path.read_text())
     if set(scores) != {setting.words for setting in row.settings}:
@@ -150,18 +171,17 @@ def _choose(
     return best, scores
 
 
-def _validated(
-    subject: Subject, model: Model, params: Params, on: bench.Bench, exam: Exam, seed: int
-) -> dict[str, float]:
+def _validated(final: Final, on: bench.Bench, exam: Exam, seed: int) -> dict[str, float]:
     """NDCG of validation items, clean and under the attack that chooses."""
-    ranked = model_robustness.protocol(model, params, on, num_users=exam.num_users, seed=exam.seed, valid=True)
+    params = final.model.knowing(final.params, on.split.train)
+    ranked = model_robustness.protocol(final.model, params, on, num_users=exam.num_users, seed=exam.seed, valid=True)
     clean, attacked = robustness.measure(
-        model,
+        final.model,
         params,
         ranked,
         {"choosing": exam.choosing},
         {"relative": exam.epsilons["relative"][:1]},
-        surface=subject.surface,
+        surface=final.surface,
         key=jax.random.key(seed),
         adversary=model_robustness.ADVERSARY,
     )
@@ -170,23 +190,22 @@ def _validated(
     return {"valid_ndcg": ndcg(clean), "valid_robust_ndcg": ndcg(attacked)}
 
 
-def _attacked(
-    subject: Subject, model: Model, params: Params, on: bench.Bench, exam: Exam, seed: int
-) -> list[Measurement]:
+def _attacked(subject: Subject, final: Final, on: bench.Bench, exam: Exam, seed: int) -> list[Measurement]:
     """Clean, under each attack at each budget, and what is certain, on the test items."""
-    ranked = model_robustness.protocol(model, params, on, num_users=exam.num_users, seed=exam.seed)
+    params = final.model.knowing(final.params, on.both)
+    ranked = model_robustness.protocol(final.model, params, on, num_users=exam.num_users, seed=exam.seed)
     found = robustness.measure(
-        model,
+        final.model,
         params,
         ranked,
         exam.attacks,
         exam.epsilons,
-        surface=subject.surface,
+        surface=final.surface,
         key=jax.random.key(seed),
         adversary=model_robustness.ADVERSARY,
         oracle=model_robustness.ORACLE,
     )
-    if subject.bounds is None or model is not subject.model:
+    if subject.bounds is None or final.model is not subject.model:
         return found
     factors, budget = subject.bounds(params)
     bounds = dot_product.certify(factors, ranked.ranking, budget, exam.certified, fall=dot_product.pairwise)
@@ -197,20 +216,24 @@ def _attacked(
     return found + certain
 
 
-def _doubts(
-    subject: Subject, model: Model, params: Params, on: bench.Bench, exam: Exam, seed: int
-) -> list[gradient_masking.Flag]:
+def _doubts(subject: Subject, final: Final, on: bench.Bench, exam: Exam, seed: int) -> list[gradient_masking.Flag]:
     """The flags of gradient masking at the larger relative epsilon."""
+    model, params = final.model, final.model.knowing(final.params, on.both)
+    if model is not subject.model and subject.model.reads is not None:
+        # A wrapped model may not say that it reads no rows of users who are not listed: they have no gradient by right.
+        named = lambda table: (subject.model.reads or {}).get(table.rpartition("/")[2], ())
+        reads = {name: columns for name in final.surface.get(params) if (columns := named(name))}
+        model = dataclasses.replace(model, reads=reads)
     return gradient_masking.inspect(
         model,
         params,
         model_robustness.protocol(model, params, on, num_users=exam.num_doubted, seed=exam.seed),
-        surface=subject.surface,
+        surface=final.surface,
         key=jax.random.key(seed),
         epsilon=exam.epsilons["relative"][-1],
         adversary=model_robustness.ADVERSARY,
         num_steps=exam.flag_steps,
         black_box=exam.black_box,
-        rescaled=None if model is subject.model else {},  # of a wrapped model none is known
+        rescaled=None if final.model is subject.model else {},  # of a wrapped model none is known
         k=min(10, on.both.num_items),
     )

@@ -48,10 +48,10 @@ def records_of(
             but for those that do not apply to these subjects.
 
     Returns:
-        Of a clean model also `seconds` of an epoch, `cost` (the same over the plain row's), `row_norms` (the largest
-        ratio of a table's mean row norm to the plain row's), `settings_tried`, and `flag: NAME`, 1 where it tripped
-        and 0 where not. `training` begins with the setting. A defence that does not apply to a model has one record,
-        of the metric `does not apply`, whose `training` is the reason.
+        Of a clean model also `seconds` of training for each of the subject's epochs, `cost` (the same over the plain
+        row's), `row_norms` (the largest ratio of a table's mean row norm to the plain row's), `settings_tried`, and
+        `flag: NAME`, 1 where it tripped and 0 where not. `training` begins with the setting. A defence that does not
+        apply to a model has one record, of the metric `does not apply`, whose `training` is the reason.
     """
     made = []
     for row in rows:
@@ -88,6 +88,9 @@ def _of_row(
     seeds = [seed for seed in cells if seed in plain]
     abouts, first = [cells[seed].about for seed in seeds], cells[seeds[0]].about
     by_seed, base = ([of[seed].measured for seed in seeds] for of in (cells, plain))
+    condition = lambda measured: (measured.attack, measured.unit, measured.epsilon)
+    asked = {condition(measured) for measured in by_seed[0]}  # of a wrapped model nothing is certified
+    base = [[measured for measured in of_seed if condition(measured) in asked] for of_seed in base]
     subject, tried = row.subject, [words for words in first["tried"] if words != first["setting"]]
     among = f", of {len(first['tried'])} tried ({', '.join(tried)}; by validation NDCG under attack)" if tried else ""
     words = f"{subject.start_epochs} epochs clean, then {subject.epochs}"
@@ -97,7 +100,7 @@ def _of_row(
         cutoffs=(K,),
         tail=splits.tail_items(data.split.train),
         surface="all tables of rows",
-        gauge="as trained" if subject.model.canonical is None else "canonical",
+        gauge=first["gauge"],
         step=round(float(np.mean([about["step"] for about in abouts]))),
         training=f"{first['setting']}{among}; {words}; {subject.training}",
         **common,
@@ -119,7 +122,8 @@ def _as_certified(record: Record) -> Record:
 def _of_training(like: Record, abouts: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]) -> list[Record]:
     """What a row's trainings cost and left: see `records_of`."""
     pairs = list(zip(abouts, plain, strict=True))
-    ratio = lambda about, other: max(about["sizes"][name] / other["sizes"][name] for name in about["sizes"])
+    plain_size = lambda other, name: other["sizes"][name.rpartition("/")[2]]  # of a member's table "MEMBER/NAME"
+    ratio = lambda about, other: max(size / plain_size(other, name) for name, size in about["sizes"].items())
     values = {
         "seconds": [about["seconds"] for about in abouts],
         "cost": [about["seconds"] / other["seconds"] for about, other in pairs],
@@ -213,7 +217,9 @@ def page(found: Sequence[Record]) -> str:
         "norms, in the canonical gauge where a model has one, or absolute where that is said. Noise is the best of as "
         "many draws.",
         "Every row goes on from the same clean tables for as many epochs as the plain one, and tries as many settings, "
-        "of which validation NDCG under attack chooses. Cost: seconds an epoch over the plain row's, a teacher's too.",
+        "of which validation NDCG under attack chooses. Cost: seconds of training over the plain row's, a teacher's "
+        "and all members' too; clean starts are left out. Epsilons of training are shares of the clean mean row "
+        "norms, where the row says relative.",
         f"Less plain: paired with the plain row, 95 % intervals {intervals}, not corrected for the number of rows.",
         "Doubts: flags of gradient masking that tripped in the first seed, of those looked for; and gains at an "
         "absolute epsilon that no relative one confirms. Row norms: the largest ratio of a table's mean to the plain "

@@ -50,7 +50,7 @@ class Fit(NamedTuple):
         parts: Rows that are trained before, on the same pairs; they and the row itself are refitted (`Row.epochs`).
         start: Their params -> params to start from; `Model.init` by default.
         carried: The params a training starts from -> what its state carries (`TrainState`).
-        given: Their params -> what the objective is given besides, such as a teacher.
+        given: Their params -> what the objective is given besides, such as a teacher; `finish` gives it back.
     """
 
     make: Callable[[train.Devices], train.Step]
@@ -279,7 +279,7 @@ class _Table(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A training: its state, and what `init` gave that no interaction decides, such as features."""
+    """A training: its state, and what it was given that no interaction decides, such as features (`Fit.given`)."""
 
     state: train.TrainState
     given: PyTree
@@ -350,9 +350,9 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
         raise ValueError(f"Expected a fit of {row.name}.")
     pairs = on.split.train if num_epochs is None or row.epochs == "last" else on.both
     params = _start(table, row, name, seed, num_epochs is None)
-    given = row.model.knowing(params, pairs)["given"]
-    if fit.given is not None:
-        given = {**given, **fit.given(*_parts(table, row, seed, num_epochs is None))}
+    more = {} if fit.given is None else fit.given(*_parts(table, row, seed, num_epochs is None))
+    given = {**row.model.knowing(params, pairs)["given"], **more}
+    kept = {**params["given"], **more}
     key = jax.random.split(jax.random.key(seed))[1]
     state = train.init_state(params, fit.optimizer, key, carried=fit.carried(params))
     folder = table.directory / "logs"
@@ -383,11 +383,11 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
         for log in logs:
             log.close()
         if num_epochs:
-            return _Found(fitted.state, params["given"], {"epoch": num_epochs}, int(fitted.state.step), seconds)
+            return _Found(fitted.state, kept, {"epoch": num_epochs}, int(fitted.state.step), seconds)
         best = checkpoints.restore_best(state)
     if best is None:
         raise InputError(f"Expected a scored checkpoint of {name} in {table.directory}, found none.")
-    return _Found(best.state, params["given"], best.meta, best.step, seconds)
+    return _Found(best.state, kept, best.meta, best.step, seconds)
 
 
 @functools.lru_cache(maxsize=8)

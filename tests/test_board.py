@@ -1,6 +1,8 @@
 """A board of defences on planted groups: what is trained once, chosen, attacked, recorded and shown."""
 
 import csv
+import dataclasses
+import functools
 import io
 
 import jax
@@ -17,8 +19,10 @@ from jaxrec import (
     board_records,
     consistency,
     factor_bounds,
+    gradient_masking,
     loop,
     losses,
+    min_max,
     model_table,
     objectives,
     provenance,
@@ -27,12 +31,13 @@ from jaxrec import (
     splits,
     study,
     surfaces,
+    train,
     types,
 )
 from jaxrec.attacks import fgsm, random_noise
 from jaxrec.board import Setting
-from jaxrec.defences import apr, distillation
-from jaxrec.models import mf
+from jaxrec.defences import apr, distillation, free, smoothing
+from jaxrec.models import ensemble, mf
 
 
 def two_groups():
@@ -53,6 +58,7 @@ SUBJECT = board.Subject(
     model=MODEL,
     clean_of=lambda model: objectives.pairwise(model=model),
     softened=lambda t: objectives.listwise(model=MODEL, loss=lambda s, r: losses.softmax(s / t, r)),
+    smoothed=lambda s: CLEAN,
     list_scores=consistency.all_items(num_items=60),
     surface=surfaces.tables("user", "item"),
     radii=(0.3,),
@@ -95,7 +101,7 @@ def grow(params):
 
 
 def robust(on):
-    return apr.objective(clean=on.clean, attack=fgsm.attack(epsilon=on.radii[0]), surface=on.surface)
+    return apr.objective(clean=on.clean, attack=fgsm.attack(epsilon=on.radii[0]), surface=on.relative)
 
 
 ROWS = board.rows(
@@ -106,6 +112,33 @@ ROWS = board.rows(
         "APR": lambda on: [Setting("epsilon 0.3", robust(on))],
         "distilled": lambda on: [Setting("T 2", student, dense=True, teacher=on.softened(2.0))],
         "wheels": lambda on: "it has none",
+        "free": lambda on: [
+            Setting(
+                "two replays",
+                free.objective(clean=on.clean, surface=on.relative, epsilon=0.3),
+                carried=min_max.nothing(on.surface),
+                num_replays=2,
+            )
+        ],
+        "smoothed": lambda on: [
+            Setting(
+                "sigma 0.1",
+                smoothing.objective(clean=on.clean, surface=on.relative, sigma=0.1),
+                dense=True,
+                model=smoothing.wrap(MODEL, surface=on.relative, sigma=0.1, num_samples=2),
+            )
+        ],
+        "averaged": lambda on: [
+            Setting(
+                "two models",
+                on.clean,
+                model=ensemble.model(num_users=20, num_items=60, members={"0": MODEL, "1": MODEL}),
+                surface=surfaces.tables("0/user", "0/item", "1/user", "1/item"),
+                num_members=2,
+                after=lambda *params: ensemble.joined(dict(zip("01", params, strict=True))),
+                trained_as="plain, clean loss",
+            )
+        ],
     },
 )
 
@@ -154,9 +187,11 @@ def test_a_student_starts_where_the_others_do_and_learns_from_a_teacher_that_was
     seconds = {name: found[name][3].about["seconds"] for name in ("MF/plain", "MF/distilled")}
     assert all(value > 0 for value in seconds.values())
     assert (path / "logs" / "mf__distilled__t_2__teacher-3.jsonl").exists()
-    student, teacher = ROWS[3].trainings["T 2"], ROWS[3].trainings["T 2"].fit.parts[1]
-    given = student.fit.given(None, model_table.finish(path, teacher, ON, 3).params)[board.TEACHER]
-    assert set(given) == {"tables", "weights"}
+    student = ROWS[3].trainings["T 2"]
+    parts = [model_table.finish(path, part, ON, 3).params for part in student.fit.parts]
+    given = student.fit.given(*parts)
+    assert set(given[board.TEACHER]) == {"tables", "weights"}
+    np.testing.assert_array_equal(given[board.TEACHER]["tables"]["user"], parts[1]["tables"]["user"])
     assert [part.name for part in student.fit.parts] == ["MF, start", "MF, distilled, T 2, teacher"]
 
 
@@ -188,6 +223,53 @@ def test_what_does_not_apply_says_why(finished):
     assert set(row[3:]) == {"-"}
 
 
+def test_radii_of_training_are_in_mean_row_norms_of_the_clean_tables(finished):
+    path = finished[0]
+    start = model_table.finish(path, ROWS[2].trainings["epsilon 0.3"].fit.parts[0], ON, 3).params
+    final = board_exam.finish(path, ROWS[2], ROWS[2].settings[0], ON, 3)
+    norms = {name: np.linalg.norm(table, axis=1).mean() for name, table in start["tables"].items()}
+    units = final.params["given"][board.UNITS]
+    assert {*units} == {"user", "item"}
+    seen = SUBJECT.relative.get(final.params)
+    moved = SUBJECT.relative.put(final.params, {name: table + 0.5 for name, table in seen.items()})["tables"]
+    for name, norm in norms.items():
+        np.testing.assert_allclose(units[name], norm, rtol=1e-5)
+        np.testing.assert_allclose(moved[name] - final.params["tables"][name], 0.5 * norm, rtol=1e-4)
+    ends = [np.linalg.norm(table, axis=1).mean() for table in final.params["tables"].values()]
+    assert not np.allclose(ends, list(norms.values()), rtol=1e-2), "units of the end would be others"
+
+
+def test_replays_take_as_many_steps_on_as_many_fewer_epochs(finished):
+    path, found, _ = finished
+    replayed = next(row for row in ROWS if row.defence == "free")
+    assert replayed.trainings["two replays"].fit.num_epochs == 1
+    assert board_exam.finish(path, replayed, replayed.settings[0], ON, 3).step * 2 == found["MF/plain"][3].about["step"]
+    whole = model_table.finish(path, replayed.trainings["two replays"], ON, 3)
+    assert found["MF/free"][3].about["seconds"] == pytest.approx(whole.seconds / 2), "half the epochs"
+
+
+def test_an_ensemble_scores_as_its_members_which_are_plain_trainings_of_other_seeds(finished):
+    path, found, made = finished
+    row = ROWS[-1]
+    final = board_exam.finish(path, row, row.settings[0], ON, 3)
+    plain = ROWS[0].trainings["clean loss"]
+    members = [model_table.finish(path, plain, ON, seed).params for seed in (3, 3 + board_exam.MEMBERS_APART)]
+    scores = [params["tables"]["user"] @ params["tables"]["item"].T for params in members]
+    assert not np.allclose(*scores)
+    unit = [(s - s.mean(axis=1, keepdims=True)) / s.std(axis=1, keepdims=True) for s in scores]
+    found_scores = jax.jit(final.model.score_all)(final.params, jnp.arange(20))
+    np.testing.assert_allclose(found_scores, sum(unit), rtol=1e-3, atol=1e-4)
+    assert 0.5 < cells(made, "averaged")["row norms"].value < 2
+    attacked = found["MF/averaged"][3].measured[2]
+    assert set(attacked.mean_norms) == {"0/user", "0/item", "1/user", "1/item"}
+
+
+def test_a_record_states_the_gauge_of_the_model_that_was_attacked(finished):
+    gauges = {name: cells(finished[2], name)["FGSM, 1"].gauge for name in (board.PLAIN, "smoothed", "averaged")}
+    assert gauges == {board.PLAIN: "canonical", "smoothed": "as trained", "averaged": "as trained"}
+    assert "certified, 0.001" not in cells(finished[2], "smoothed"), "the certificate is of products of its tables"
+
+
 def test_validation_under_attack_chooses_and_each_row_tries_as_many(tmp_path):
     (tmp_path / "measured").mkdir()
     two = SUBJECT._replace(radii=(0.3, 3.0), start_epochs=1, epochs=1)
@@ -211,41 +293,65 @@ def test_rows_are_asked_for_by_model_by_defence_or_both():
         board.chosen(ROWS, ["SLIM"])
 
 
-def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished):
-    params = model_table.finish(finished[0], ROWS[0].trainings["clean loss"], ON, 3).params
-    flags = board_exam._doubts(SUBJECT, MODEL, params, ON, EXAM._replace(num_doubted=10), 3)
+def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished, monkeypatch):
+    finals = [board_exam.finish(finished[0], row, row.settings[0], ON, 3) for row in (ROWS[0], *ROWS[-2:])]
+    flags = board_exam._doubts(SUBJECT, finals[0], ON, EXAM._replace(num_doubted=10), 3)
     assert len(flags) == 7
     assert not flags[1].tripped, "rows outside the listed users have no gradient by right"
+    seen = []
+    monkeypatch.setattr(gradient_masking, "inspect", lambda model, *_, **__: seen.append(model.reads) or [])
+    for final in finals[1:]:
+        board_exam._doubts(SUBJECT, final, ON, EXAM._replace(num_doubted=10), 3)
+    user, item = ("users",), ("pos", "neg")
+    assert seen == [
+        {"user": user, "item": item},
+        {"0/user": user, "0/item": item, "1/user": user, "1/item": item},
+    ], "nor have those of a model that is wrapped"
 
 
 @pytest.mark.parametrize("place", range(4), ids=["MF", "NeuMF", "LightGCN", "SASRec"])
 def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     config = experiment.Config(dimension=4)
     subject = experiment.subjects(config, DATA)[place]
+    # Traced once for all rows.
+    subject = subject._replace(
+        clean_of=functools.cache(lambda m, of=subject.clean_of: jax.jit(of(m), static_argnums=3))
+    )
     params = jax.eval_shape(subject.model.init, jax.random.key(0))
     params = subject.model.knowing(params, SPLIT.train)
     params["given"] |= {board.TEACHER: {part: params[part] for part in ("tables", "weights")}}
+    params["given"] |= {board.UNITS: jax.eval_shape(surfaces.row_scales, subject.surface.get(params))}
     ids, neg = jnp.arange(6), jnp.zeros((6, 4) if subject.name == "NeuMF" else 6, jnp.int32)
     batch = {"users": ids, "pos": ids, "neg": neg, "where": ids >= 0, "step": ids}
-    reasons = {}
+    reasons, alone = {}, train.ALONE.reduce
     for row in board.rows([subject], experiment.defences(config, DATA)):
         if row.reason is not None:
             reasons[row.defence] = row.reason
         for setting in row.settings[:1]:
-            at = lambda *args, setting=setting: setting.objective(*args, jax.random.key(0), lambda tree: tree)
-            loss, metrics = jax.eval_shape(at, params, batch)
+            at = lambda params, batch, each=setting: each.objective(params, batch, jax.random.key(0), alone)
+            carried = jax.eval_shape(setting.carried, params)
+            loss, metrics = jax.eval_shape(at, {**params, "carried": carried}, batch)
             assert loss.shape == ()
             assert {"loss", "examples"} <= metrics.keys()
-    assert set(reasons) == {
-        "NeuMF": {"norms grown (control)"},
-        "LightGCN": {"normalised (control)"},
-        "SASRec": {"norms grown (control)", "L2 (control)", "normalised (control)", "vulnerability-aware"},
-    }.get(subject.name, set())
+            assert metrics.get("carried", carried) == carried
+    clicks = {"truncated loss", "reweighted loss"}
+    of_sequence = {"norms grown (control)", "L2 (control)", "normalised (control)", "vulnerability-aware"}
+    assert (
+        set(reasons)
+        == {
+            "MF": {*clicks, "edge dropout", "contrastive"},
+            "NeuMF": {"norms grown (control)", "certified margin", "edge dropout", "contrastive"},
+            "LightGCN": {*clicks, "normalised (control)", "contrastive"},
+            "SASRec": {*clicks, *of_sequence, "certified margin", "edge dropout"},
+        }[subject.name]
+    )
 
 
 def test_the_experiment_makes_the_board(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "movielens_1m", lambda *_, **__: DATA)
     config = experiment.Config(smoke=True, only=("MF/APR",), run_dir=tmp_path / "run", absolute_epsilons=())
+    with pytest.raises(types.InputError, match="got MF/APR"):
+        experiment.main(dataclasses.replace(config, models=("NeuMF",)))
     monkeypatch.setattr(experiment, "SMOKE", experiment.SMOKE | {"doubted_users": 0, "num_steps": 1})
     experiment.main(config)
     made = records.read_records(tmp_path / "run" / "results.json")
