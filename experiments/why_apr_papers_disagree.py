@@ -5,12 +5,11 @@ or of another size, are another defence at the same epsilon. From the same BPR m
 of the batches, epsilon and weight, against BPR continued on the same batches. NDCG@10 of the test items after the last
 epoch is the one metric declared; crossed bootstrap over seeds and users, sign flips over seeds with Holm's correction.
 
-Expected: of the first 1,000 users (5 seeds, one thread of an Intel Xeon, commit c46559f) APR is above its control in
-          all twelve cells, by .0020 to .0065 of some .045, and takes .02 to .10 of the long tail's share; five seeds
-          cannot tell after the correction. Rank correlation of the gain with the fall of the margin +.66, with epsilon
-          +.58. Of all of MovieLens-1M not measured yet.
-Cost:     14 minutes of one CPU core for 1,000 users; by reckoning 80 for all, and some 20 hours with --full,
-          whose 72 comparisons have no p below .14 after the correction, of ten seeds.
+Expected: NDCG@10 less that of the control (5 seeds, one XLA thread of an AMD EPYC, commit 209d324): at epsilon .5 +.0011
+          to +.0021 in all six cells; at epsilon 1 from -.0050 (shuffled, 512) to +.0017 (user-blocked, 2,048). By the test
+          that is declared five seeds cannot tell any, and the ten of --full stop at p .14 in its grid of 72. APR takes
+          .03 to .13 of the long tail's share. Correlation of the gain with the fall of the margin -.57, with epsilon -.63.
+Cost:     some 80 minutes of one CPU core, 14 for 1,000 users; by reckoning 20 hours with --full.
 Run:      python -m experiments.why_apr_papers_disagree
           python -m experiments.why_apr_papers_disagree --users 1000      (a slice of the data)
 """
