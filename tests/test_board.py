@@ -239,13 +239,18 @@ def test_radii_of_training_are_in_mean_row_norms_of_the_clean_tables(finished):
     assert not np.allclose(ends, list(norms.values()), rtol=1e-2), "units of the end would be others"
 
 
-def test_replays_take_as_many_steps_on_as_many_fewer_epochs(finished):
+def test_replays_take_as_many_steps_on_as_many_fewer_epochs(finished, tmp_path):
     path, found, _ = finished
     replayed = next(row for row in ROWS if row.defence == "free")
     assert replayed.trainings["two replays"].fit.num_epochs == 1
     assert board_exam.finish(path, replayed, replayed.settings[0], ON, 3).step * 2 == found["MF/plain"][3].about["step"]
     whole = model_table.finish(path, replayed.trainings["two replays"], ON, 3)
     assert found["MF/free"][3].about["seconds"] == pytest.approx(whole.seconds / 2), "half the epochs"
+    times = tmp_path / "times"
+    times.write_text(
+        "".join(f'{{"epoch": {epoch}, "seconds": {s}}}\n' for epoch, s in ((1, 9), (2, 1), (2, 1), (3, 4)))
+    )
+    assert model_table._seconds_an_epoch(times) == 3, "the first compiles"
 
 
 def test_an_ensemble_scores_as_its_members_which_are_plain_trainings_of_other_seeds(finished):
