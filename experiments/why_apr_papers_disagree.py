@@ -5,10 +5,11 @@ or of another size, are another defence at the same epsilon. From the same BPR m
 of the batches, epsilon and weight, against BPR continued on the same batches. NDCG@10 of the test items after the last
 epoch is the one metric declared; crossed bootstrap over seeds and users, sign flips over seeds with Holm's correction.
 
-Expected: NDCG@10 less that of the control (5 seeds, one XLA thread of an AMD EPYC, commit 209d324): at epsilon .5 +.0011
-          to +.0021 in all six cells; at epsilon 1 from -.0050 (shuffled, 512) to +.0017 (user-blocked, 2,048). By the test
-          that is declared five seeds cannot tell any, and the ten of --full stop at p .14 in its grid of 72. APR takes
-          .03 to .13 of the long tail's share. Correlation of the gain with the fall of the margin -.57, with epsilon -.63.
+Expected: NDCG@10 less that of the control (5 seeds, one XLA thread of an AMD EPYC, commit 209d324): at epsilon .5
+          +.0011 to +.0021 in all six cells; at epsilon 1 from -.0050 (shuffled, 512) to +.0017 (user-blocked, 2,048).
+          By the declared test five seeds cannot tell any, and the ten of --full stop at p .14 in its grid of 72.
+          APR takes .03 to .13 of the long tail's share. Correlation of the gain with the fall of the margin -.57, with
+          epsilon -.63.
 Cost:     some 80 minutes of one CPU core, 14 for 1,000 users; by reckoning 20 hours with --full.
 Run:      python -m experiments.why_apr_papers_disagree
           python -m experiments.why_apr_papers_disagree --users 1000      (a slice of the data)
