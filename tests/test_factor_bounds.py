@@ -53,9 +53,8 @@ def test_no_move_of_a_graphs_tables_gets_below_the_certified_ranks():
 
     @jax.jit
     def steepest(user, better, worse):
-        margin = lambda tables: jnp.subtract(
-            *model.score({**params, "tables": tables}, user, jnp.stack([worse, better]))
-        )
+        score = lambda tables, item: model.score({**params, "tables": tables}, user, item)
+        margin = lambda tables: score(tables, worse) - score(tables, better)
         grads = jax.grad(margin)(tables)
         unit = lambda table, g: jnp.mean(jnp.linalg.norm(table, axis=1)) * g / jnp.linalg.norm(g, axis=1, keepdims=True)
         return jax.tree.map(unit, tables, grads)
