@@ -1,6 +1,7 @@
 """Accuracy against robustness, with what each point exposes of the long tail as its colour: a picture of trade-offs."""
 
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,13 +47,23 @@ def draw(path: pathlib.Path, panels: Mapping[str, Sequence[Point]], *, x: str, y
             edgecolors="black",
             linewidths=np.where(kept, 1.8, 0.4),
         )
-        for point in points:
-            place = (point.robustness, point.accuracy)
-            axis.annotate(point.name, place, xytext=(5, 4), textcoords="offset points", fontsize=7)
+        for place, names in _by_place(points).items():
+            axis.annotate(", ".join(names), place, xytext=(5, 4), textcoords="offset points", fontsize=7)
+        axis.locator_params(axis="x", nbins=6)
+        axis.margins(x=0.2)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel(x)
         axis.set_ylabel(y)
         axis.grid(alpha=0.3)
         figure.colorbar(shown, ax=axis, label="share of the long tail in the lists")
-    figure.suptitle(f"{title}; thick edge: no other is better in all three", fontsize=10)
+    words = f"{title}; thick edge: no other is better in all three"
+    figure.suptitle(textwrap.fill(words, 75 * len(panels)), fontsize=10)
     display.save_figure(path, figure)
+
+
+def _by_place(points: Sequence[Point]) -> dict[tuple[float, float], list[str]]:
+    """{(robustness, accuracy): names}; points that lie on each other share a label."""
+    names: dict[tuple[float, float], list[str]] = {}
+    for point in points:
+        names.setdefault((round(point.robustness, 4), round(point.accuracy, 4)), []).append(point.name)
+    return names
