@@ -8,7 +8,7 @@ of the mean row norms of the clean tables, the same list for all models.
 
 Expected: MF, first 1,000 users, one seed, NDCG@10 clean / under the strongest attack at .2: plain .0455 / .0171, noise
           .0434 / .0210, APR .0466 / .0238, free .0488 / .0276, vulnerability-aware .0445 / .0344; grown norms as plain,
-          but at an absolute epsilon (one XLA thread of an AMD EPYC, commits cb2407c and fce7980; docs/defence_board.md).
+          but at an absolute epsilon (one XLA thread of an AMD EPYC, commits cb2407c, fce7980; docs/defence_board.md).
           All users and the other models: not measured.
 Cost:     half a minute of one core a row of MF on 1,000 users, minutes of TRADES and virtual adversarial. The board's
           column is wall time of training over the plain row's, so leave the machine alone.
