@@ -113,11 +113,13 @@ def run(directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, see
             for name, victim in setting.victims.items():
                 key = jax.random.key(seed)
                 measure = functools.partial(_measured, victim, key, benches[case.group], setting.cutoffs, data)
-                _once(path_of(directory, "measured", name, case, seed), lambda: measure(data))  # noqa: B023
+                if not (path := path_of(directory, "measured", name, case, seed)).exists():
+                    files.write_json(path, measure(data))
                 if is_defended(setting, case, cases):
                     for defence, made in _defended(setting, data, seed):
                         path = path_of(directory, "defended", f"{name}-{defence}", case, seed)
-                        _once(path, lambda: measure(made()))  # noqa: B023
+                        if not path.exists():
+                            files.write_json(path, measure(made()))
             report(case)
 
 
@@ -159,19 +161,19 @@ def _measured(
 def _detect(directory: pathlib.Path, setting: Setting, case: Case, seed: int) -> None:
     """Keeps each detector's AUC, on ratings and on implicit feedback, and how far the fakes lie from real users."""
 
-    def found() -> dict[str, float]:
-        values = {}
-        for kind, known in (("ratings", setting.rated), ("implicit", setting.known)):
-            fakes = crafted(directory, setting, case, seed, rated=kind == "ratings")
-            data = fake_profiles.contaminate(known, fakes)
-            for name, detector in setting.detectors.items():
-                auc = sklearn.metrics.roc_auc_score(fake_profiles.is_fake(data, fakes), detector(data))
-                values[f"{name}, {kind}"] = float(auc)
-            of_fakes, of_real = poison_evaluation.distances(known, fakes)
-            values[f"distance, {kind}"] = float(of_fakes.mean() - of_real.mean())
-        return values
-
-    _once(path_of(directory, "detected", "all", case, seed), found)
+    path = path_of(directory, "detected", "all", case, seed)
+    if path.exists():
+        return
+    values = {}
+    for kind, known in (("ratings", setting.rated), ("implicit", setting.known)):
+        fakes = crafted(directory, setting, case, seed, rated=kind == "ratings")
+        data = fake_profiles.contaminate(known, fakes)
+        for name, detector in setting.detectors.items():
+            auc = sklearn.metrics.roc_auc_score(fake_profiles.is_fake(data, fakes), detector(data))
+            values[f"{name}, {kind}"] = float(auc)
+        of_fakes, of_real = poison_evaluation.distances(known, fakes)
+        values[f"distance, {kind}"] = float(of_fakes.mean() - of_real.mean())
+    files.write_json(path, values)
 
 
 def _defended(setting: Setting, data: Interactions, seed: int) -> Iterator[tuple[str, Callable[[], Interactions]]]:
@@ -197,8 +199,3 @@ def path_of(directory: pathlib.Path, folder: str, name: str, case: Case, seed: i
     """Where what `run` has found of a case is kept: in one of its folders, by the name of a victim or of a kind."""
     words = (name, case.attack, case.direction, case.group, f"{case.share:g}")
     return directory / folder / f"{'-'.join(map(files.stem, words))}-{seed}.json"
-
-
-def _once(path: pathlib.Path, make: Callable[[], dict[str, float]]) -> None:
-    if not path.exists():
-        files.write_json(path, make())

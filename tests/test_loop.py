@@ -205,6 +205,13 @@ def test_a_run_that_dies_stops_at_the_same_look_with_the_same_bytes(trainer, sto
     assert checkpoint.digest(again.state) == checkpoint.digest(stopped[1].state)
 
 
+def test_an_equal_score_is_no_better_one(trainer, tmp_path):
+    killed_run.fit(tmp_path, trainer, killed_run.make_state(), **EARLY, validate=lambda params: {"quality": 1.0})
+    lines = read_log(tmp_path)
+    assert lines[-1]["epoch"] == 4, "the first look, and three that do not rise"
+    assert "stopped" in lines[-1]
+
+
 @pytest.mark.parametrize("changes", [{"patience": 0}, {"validate": None}, {"score": ""}], ids=str)
 def test_patience_needs_something_to_look_at(trainer, tmp_path, changes):
     with pytest.raises(ValueError, match="Expected patience >= 1 with validate and score"):

@@ -1,8 +1,8 @@
 """Label smoothing: a model is not told that the item somebody took was the only right one.
 
 Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
-arXiv:1512.00567, section 7. With probability `smoothing` a label goes to another entry of its list, each as likely as
-the right one; what is minimised is the expectation over that:
+arXiv:1512.00567, section 7. With probability `smoothing` a label goes to an entry of its list that is drawn uniformly,
+the right one included; what is minimised is the expectation over that:
 
     listwise:  loss(scores, y'),   y' = (1 - smoothing) * y + smoothing * mean of y over the list
     pairwise:  (1 - smoothing / 2) * loss(pos, neg) + smoothing / 2 * loss(neg, pos)      (a list of two)
