@@ -206,6 +206,8 @@ def subjects(config: Config, data):
 
 def defences(config: Config, data):
     """Every defence: a subject -> the settings that it tries, one for each of its radii, or why it does not apply."""
+    import math
+
     import jax
     import numpy as np
     import optax
@@ -249,15 +251,21 @@ def defences(config: Config, data):
         return lambda on: [Setting(f"epsilon {radius:g} relative", make(on, radius), **options) for radius in on.radii]
 
     def against(attack):
-        """APR against another attack, `attack(radius)`."""
+        """APR against another attack, `attack(subject, radius)`."""
         return by_radius(
             lambda on, radius: apr.objective(
-                clean=on.clean, attack=attack(radius), surface=on.relative, adv_weight=weight
+                clean=on.clean, attack=attack(on, radius), surface=on.relative, adv_weight=weight
             )
         )
 
-    def two_norms(radius):  # the corners of the Linf ball lie on the L2 ball in 64 dimensions
-        return [fgsm.attack(epsilon=radius), fgsm.attack(epsilon=radius / 8, norm=norms.LINF)]
+    def width(on):
+        """Of an item's row."""
+        return jax.eval_shape(on.model.init, jax.random.key(0))["tables"]["item"].shape[1]
+
+    def two_norms(on, radius):
+        """Two balls of which either may win: one step raises the loss as much in both if a gradient is Gaussian."""
+        corner = radius * (math.pi / (2 * width(on))) ** 0.5
+        return [fgsm.attack(epsilon=radius), fgsm.attack(epsilon=corner, norm=norms.LINF)]
 
     def comparing(defence, attack):
         """Of lists before and after `attack(radius)`."""
@@ -363,8 +371,7 @@ def defences(config: Config, data):
         return [Setting(f"epsilon {e:g} of factors", at(e), dense=True) for e in (0.02, 0.05)]
 
     def smoothed(on, radius):
-        width = jax.eval_shape(on.model.init, jax.random.key(0))["tables"]["item"].shape[1]
-        sigma = radius / width**0.5  # so that a row's noise is about as long as the radius
+        sigma = radius / width(on) ** 0.5  # so that a row's noise is about as long as the radius
         return Setting(
             f"noise {radius:g} relative, 8 draws",
             smoothing.objective(clean=on.clean, surface=on.relative, sigma=sigma),
@@ -435,8 +442,8 @@ def defences(config: Config, data):
         "normalised (control)": of_length_one,
         "label smoothing (control)": lambda on: [Setting(f"smoothing {s:g}", on.smoothed(s)) for s in (0.1, 0.3)],
         "ensemble (control)": averaged,
-        "APR": against(lambda radius: fgsm.attack(epsilon=radius)),
-        "PGD-3 training": against(lambda radius: pgd.attack(epsilon=radius, num_steps=3)),
+        "APR": against(lambda on, radius: fgsm.attack(epsilon=radius)),
+        "PGD-3 training": against(lambda on, radius: pgd.attack(epsilon=radius, num_steps=3)),
         "free": carrying(
             lambda on, radius: free.objective(clean=on.clean, surface=on.relative, epsilon=radius), num_replays=4
         ),
@@ -444,10 +451,10 @@ def defences(config: Config, data):
         "periodic PGD-3": carrying(every_other_epoch),
         "multi-norm, average": by_radius(
             lambda on, radius: multi_norm.objective(
-                clean=on.clean, attacks=two_norms(radius), surface=on.relative, adv_weight=weight
+                clean=on.clean, attacks=two_norms(on, radius), surface=on.relative, adv_weight=weight
             )
         ),
-        "multi-norm, max": against(lambda radius: worst_of.shared(two_norms(radius))),
+        "multi-norm, max": against(lambda on, radius: worst_of.shared(two_norms(on, radius))),
         "TRADES": comparing(trades, lambda radius: pgd.attack(epsilon=radius, num_steps=2, random_start=True)),
         "virtual adversarial": comparing(
             virtual_adversarial, lambda radius: virtual_adversarial.power_iteration(epsilon=radius)
