@@ -32,8 +32,10 @@ class Subject(NamedTuple):
         list_scores: The lists that consistency losses compare.
         surface: What adversaries perturb at the end, and in training as `relative`.
         radii: Of training's adversaries, in mean row norms of the clean tables; one for each setting that a row tries.
+        adv_weight: Of the adversarial loss.
         training: In words, for the records.
         start_epochs, epochs: Of the clean loss before, and of every row from there.
+        train: The interactions it is trained on.
         draw, examples: As in `model_table.Fit`.
         bounds: From `factor_bounds`; None where scores are no dot products.
         factors: Params -> the rows whose dot products the scores are, as they are trained; None where they are none.
@@ -52,6 +54,8 @@ class Subject(NamedTuple):
     training: str
     start_epochs: int
     epochs: int
+    train: Interactions
+    adv_weight: float = 1.0
     draw: sampling.Draw = sampling.negatives
     examples: Callable[[Interactions], Interactions] = lambda pairs: pairs
     bounds: factor_bounds.Bounds | None = None

@@ -15,6 +15,7 @@ from experiments import defence_board as experiment
 from jaxrec import (
     bench,
     board,
+    board_defences,
     board_exam,
     board_records,
     consistency,
@@ -67,6 +68,7 @@ SUBJECT = board.Subject(
     training="BPR",
     start_epochs=8,
     epochs=2,
+    train=SPLIT.train,
     bounds=factor_bounds.of_tables(MODEL),
 )
 EXAM = board_exam.Exam(
@@ -317,7 +319,7 @@ def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished, monk
 @pytest.mark.parametrize("place", range(4), ids=["MF", "NeuMF", "LightGCN", "SASRec"])
 def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     config = experiment.Config(dimension=4)
-    subject = experiment.subjects(config, DATA)[place]
+    subject = experiment.subjects(config, SPLIT.train)[place]
     # Traced once for all rows.
     subject = subject._replace(
         clean_of=functools.cache(lambda m, of=subject.clean_of: jax.jit(of(m), static_argnums=3))
@@ -329,7 +331,7 @@ def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     ids, neg = jnp.arange(6), jnp.zeros((6, 4) if subject.name == "NeuMF" else 6, jnp.int32)
     batch = {"users": ids, "pos": ids, "neg": neg, "where": ids >= 0, "step": ids}
     reasons, alone = {}, train.ALONE.reduce
-    for row in board.rows([subject], experiment.defences(config, DATA)):
+    for row in board.rows([subject], board_defences.ALL):
         if row.reason is not None:
             reasons[row.defence] = row.reason
         for setting in row.settings[:1]:
