@@ -5,10 +5,10 @@ training with random rows of the same length for its adversary, and BPR continue
 under noise, FGSM, PGD-10 and the worst of the two at relative epsilons. Declared before: under the worst attack at the
 largest epsilon, each of noise training and APR against BPR continued, and APR against noise training.
 
-Expected: of the first 500 users (3 seeds, 100 + 20 epochs, one thread of an AMD EPYC, commit 006a9cb) noise training
-          gains +.0007 [-.0024, +.0043] and APR +.0027 [-.0074, +.0135] at epsilon .5: nothing can be told
-          (docs/findings.md). Of all of MovieLens-1M not measured yet.
-Cost:     minutes of one CPU core for that.
+Expected: of the first 1,000 users (8 seeds, one thread of an AMD EPYC, commit 4ba74cc) noise training gains +.0004
+          [-.0005, +.0016] and +.0013 [+.0001, +.0029] at epsilon .5 and 1, APR +.0233 [+.0162, +.0305] and +.0068
+          [-.0015, +.0153] (docs/findings.md). Of all of MovieLens-1M not measured.
+Cost:     a quarter of an hour of one CPU core for that.
 Run:      python -m experiments.noise_is_not_training
           python -m experiments.noise_is_not_training --users 1000      (a slice of the data)
 """
