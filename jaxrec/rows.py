@@ -32,6 +32,16 @@ def sums(x: Array) -> Array:
     return jnp.dot(x, jnp.ones(x.shape[-1], x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
+def products(users: Array, items: Array) -> Array:
+    """Rows of users [..., D] and of items [..., D], broadcast against each other -> dot products [...].
+
+    Each of B users on the same C items, [B, 1, D] and [1, C, D], is a product of matrices, and never B C D numbers.
+    """
+    if users.ndim == items.ndim == 3 and users.shape[1] == items.shape[0] == 1:
+        return jnp.dot(users[:, 0], items[0].T, precision=jax.lax.Precision.HIGHEST)
+    return sums(users * items)
+
+
 class Plan(NamedTuple):
     """Where the rows of the small tables come from.
 

@@ -40,7 +40,7 @@ def model(*, num_users: int, num_items: int, dimension: int = 64, init_scale: fl
     def score_rows(params: Params, users: Array, items: Array) -> Array:
         del params
         biases = users[..., -1] + items[..., -1]
-        return mean + biases + rows.sums(users[..., :-1] * items[..., :-1])
+        return mean + biases + rows.products(users[..., :-1], items[..., :-1])
 
     def score(params: Params, users: Array, items: Array) -> Array:
         tables = params["tables"]

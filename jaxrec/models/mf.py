@@ -61,7 +61,7 @@ def _score(params: Params, users: Array, items: Array) -> Array:
 
 def _score_rows(params: Params, users: Array, items: Array) -> Array:
     del params
-    return rows.sums(users * items)
+    return rows.products(users, items)
 
 
 def _score_pairs(params: Params, users: Array, pos: Array, neg: Array) -> tuple[Array, Array]:
