@@ -3,13 +3,13 @@
 What ml100k_shilling_table does, on data ten times as large, of .1 to 5 % fakes: pushes and nukes of 5 head and 5 tail
 targets, the targets' hit ratio over users who do not know them, detectors, removal and down-weighting. Published
 leave-one-out files have no ratings, so that detectors see implicit feedback alone. Training and validation pairs are
-trained on, test items measured. The default is what two cores do in an hour; the whole of it, five seeds, is
+trained on, test items measured. The default leaves out what is slow on two cores; the whole of it, five seeds, is
 
     --budgets .001 .01 .03 .05 --aims "push head" "push tail" "nuke head" "nuke tail" --num-seeds 5 --victims item-kNN
     MF-BPR iALS EASE NeuMF LightGCN Mult-VAE --attacks random average bandwagon "reverse bandwagon" segment "exact EASE"
 
-Expected: not measured yet.
-Cost:     not measured yet.
+Expected: not measured yet (docs/poisoning.md has MovieLens-100K).
+Cost:     not measured yet; --smoke first.
 Run:      python -m experiments.ml1m_poisoning_table
 """
 
@@ -30,7 +30,7 @@ class Config:
     num_targets: int = 5  # of each group, attacked at once
     profile_size: int = 90  # items of a fake beside the targets; real users have 165 on average, 96 at the median
     num_selected: int = 5  # of them the items that bandwagon, reverse bandwagon and segment choose
-    neighbours: int = 100  # of item-kNN; this and what follows as ml1m_full_table chose it
+    neighbours: int = 100  # of item-kNN; this and what follows near what ml1m_full_table has, not chosen anew
     l2: float = 1200.0  # of EASE
     ials_l2: float = 0.007  # of iALS, with weight .3 and 8 epochs
     dimension: int = 64  # of MF-BPR, iALS and LightGCN
@@ -55,7 +55,7 @@ def main(config: Config) -> None:
 
     config = dataclasses.replace(config, **(ml100k_shilling_table.SMOKE if config.smoke else {}))
     num_users = ml100k_shilling_table.SMOKE_USERS if config.smoke else None
-    data = study.movielens_1m(config.data_dir, seed=0, num_users=num_users)
+    data = study.movielens_1m(config.data_dir, seed=0, num_users=num_users)  # draws validation pairs: trained on too
     ml100k_shilling_table.execute("ml1m_poisoning_table", config, data)
 
 

@@ -1,6 +1,6 @@
 """The parts of a table of poisoning by name, for implicit feedback: attacks, victims and detectors.
 
-Victims have the settings that the tables of clean models chose (`experiments.ml1m_full_table`), but for what is a flag.
+NeuMF, LightGCN and Mult-VAE are trained as in `experiments.ml1m_full_table`, but for what is an argument here.
 """
 
 import functools
