@@ -7,12 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import poison_evaluation, poison_study, provenance, records, statistics
+from jaxrec import (
+    display,
+    files,
+    poison_evaluation,
+    poison_study,
+    provenance,
+    records,
+    results,
+    statistics,
+)
 from jaxrec.poison_study import Case, Setting
 from jaxrec.records import Record
 
 Figures = Mapping[str, float]  # as of `poison_evaluation.figures`
 NOBODY = dict.fromkeys(("attack", *records.ADVERSARY))
+
+
+def publish(
+    directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, seeds: Sequence[int], experiment: str
+) -> None:
+    """Writes what `poison_study.run` has found into its directory: the records, both pages and the picture."""
+    found = records_of(directory, setting, cases, seeds=seeds, experiment=experiment)
+    cutoff = max(setting.cutoffs)
+    records.write_records(directory / "results.json", found)
+    files.write_text(directory / "results.md", results.page(found))
+    files.write_text(directory / "targets.md", page(found, cutoff))
+    display.poisoning(directory / "poisoning.png", found, metric="target_hit_rate_change", k=cutoff)
+    display.say((directory / "targets.md").read_text())
+    display.say(f"Everything lies in {directory}/: targets.md, results.md, results.json, poisoning.png, attacks/")
 
 
 def records_of(

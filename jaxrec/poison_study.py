@@ -46,12 +46,14 @@ class Setting(NamedTuple):
     """What a table is made on.
 
     Attributes:
-        data: With ratings; training and validation interactions are what attackers and victims know.
+        data: With ratings, or without: detectors then see no more than victims do. Training and validation
+            interactions are what attackers and victims know.
         make: {attack: (number of fakes, direction) -> poison}.
         victims: {name: victim}, of implicit feedback.
         detectors: {name: detector}; the first one's suspicion is what defences go by.
         targets: {group: items}.
         defended: Attacks whose pushes, at the largest budget, defences are tried on.
+        unrated: Attacks that read no ratings and are dear: crafted for implicit feedback alone, and seen there alone.
         cutoffs: Of all that is ranked.
     """
 
@@ -61,6 +63,7 @@ class Setting(NamedTuple):
     detectors: Mapping[str, Detector]
     targets: Mapping[str, np.ndarray]
     defended: Sequence[str] = ()
+    unrated: Sequence[str] = ()
     cutoffs: Sequence[int] = poison_evaluation.CUTOFFS
 
     @property
@@ -159,13 +162,17 @@ def _measured(
 
 
 def _detect(directory: pathlib.Path, setting: Setting, case: Case, seed: int) -> None:
-    """Keeps each detector's AUC, on ratings and on implicit feedback, and how far the fakes lie from real users."""
+    """Keeps each detector's AUC, on ratings where there are some and on implicit feedback, and how far fakes lie from
+    real users.
+    """
 
     path = path_of(directory, "detected", "all", case, seed)
     if path.exists():
         return
     values = {}
-    for kind, known in (("ratings", setting.rated), ("implicit", setting.known)):
+    rated = setting.rated.ratings is not None and case.attack not in setting.unrated
+    kinds = {"ratings": setting.rated} if rated else {}
+    for kind, known in {**kinds, "implicit": setting.known}.items():
         fakes = crafted(directory, setting, case, seed, rated=kind == "ratings")
         data = fake_profiles.contaminate(known, fakes)
         for name, detector in setting.detectors.items():

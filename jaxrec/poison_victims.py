@@ -4,6 +4,7 @@ A victim is a function (interactions, key) -> (model, params). Retraining is wha
 one size is built once, and what is compiled for one training serves the next with as many users and interactions.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -11,10 +12,11 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import loop, objectives, train
-from jaxrec.types import Interactions, Key, Model, Params
+from jaxrec import loop, objectives, sampling, train
+from jaxrec.types import Interactions, Key, Model, Objective, Params
 
 Victim = Callable[[Interactions, Key], tuple[Model, Params]]
+MakeStep = Callable[..., train.Step]  # (model -> objective, model, optimizer, *, devices) -> step
 
 
 def solved(build: Callable[..., Model]) -> Victim:
@@ -28,8 +30,66 @@ def solved(build: Callable[..., Model]) -> Victim:
     def victim(interactions: Interactions, key: Key) -> tuple[Model, Params]:
         model = build(num_users=interactions.num_users, num_items=interactions.num_items)
         if model.solve is None:
-            raise ValueError("Expected a model that solves, got one that is trained by steps: take `by_bpr`.")
+            raise ValueError("Expected a model that solves, got one that is trained by steps: take `by_steps`.")
         return model, model.solve(interactions, key)
+
+    return victim
+
+
+def _summed(
+    objective: Callable[[Model], Objective],
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    *,
+    devices: train.Devices,
+) -> train.Step:
+    """The step of any objective: gradients are summed over the batch, then the optimiser is asked."""
+    return train.make_step(objective(model), optimizer, reads=model.reads, devices=devices)
+
+
+def by_steps(
+    build: Callable[..., Model],
+    objective: Callable[[Model], Objective],
+    optimizer: optax.GradientTransformation,
+    *,
+    num_epochs: int,
+    batch_size: int,
+    draw: sampling.Draw = sampling.negatives,
+    examples: Callable[[Interactions], Interactions] = lambda pairs: pairs,
+    make_step: MakeStep = _summed,
+) -> Victim:
+    """The victim that is trained by steps: NeuMF, LightGCN, Mult-VAE, or any of them with a defence's objective.
+
+    Args:
+        build: (num_users=, num_items=) -> a model.
+        objective: model -> what a step minimises, a sum over a batch.
+        optimizer, num_epochs, batch_size: Of the training. The key decides tables, order and negatives.
+        draw: Of negatives, as in `train.parallel`.
+        examples: Training pairs -> the rows an epoch goes over; `sequences.examples` for a model of users.
+        make_step: `train.make_direct_step` where it gives the same, faster.
+    """
+
+    @functools.cache
+    def prepared(num_users: int, num_items: int) -> tuple[Model, train.Trainer]:
+        model = build(num_users=num_users, num_items=num_items)
+        make = lambda devices: make_step(objective, model, optimizer, devices=devices)
+        return model, train.parallel(make, draw=draw)
+
+    def victim(interactions: Interactions, key: Key) -> tuple[Model, Params]:
+        model, trainer = prepared(interactions.num_users, interactions.num_items)
+        init_key, order_key = jax.random.split(key)
+        params = loop.fit_in_memory(
+            model,
+            objective(model),
+            examples(interactions),
+            num_epochs=num_epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            seed=int(np.asarray(jax.random.bits(order_key))),
+            start=model.knowing(model.init(init_key), interactions),
+            trainer=trainer,
+        )
+        return model, params
 
     return victim
 
@@ -37,33 +97,32 @@ def solved(build: Callable[..., Model]) -> Victim:
 def by_bpr(
     build: Callable[..., Model], *, num_epochs: int, learning_rate: float = 0.05, batch_size: int = 512
 ) -> Victim:
-    """The victim that is trained with BPR by SGD on sums over batches.
+    """The victim of `by_steps` that is trained with BPR by SGD.
 
     Args:
         build: (num_users=, num_items=) -> a model of dot products, whose `reads` name its rows (`models.mf`).
-        num_epochs, learning_rate, batch_size: Of the training. The key decides tables, order and negatives.
+        num_epochs, learning_rate, batch_size: Of the training.
     """
-    optimizer = optax.sgd(learning_rate)
+    return by_steps(
+        build,
+        lambda model: objectives.pairwise(model=model),
+        optax.sgd(learning_rate),
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        make_step=train.make_direct_step,
+    )
 
-    @functools.cache
-    def prepared(num_users: int, num_items: int) -> tuple[Model, train.Trainer]:
-        model = build(num_users=num_users, num_items=num_items)
-        objective = lambda model: objectives.pairwise(model=model)
-        make = lambda devices: train.make_direct_step(objective, model, optimizer, devices=devices)
-        return model, train.parallel(make)
 
-    def victim(interactions: Interactions, key: Key) -> tuple[Model, Params]:
-        model, trainer = prepared(interactions.num_users, interactions.num_items)
-        params = loop.fit_in_memory(
-            model,
-            objectives.pairwise(model=model),
-            interactions,
-            num_epochs=num_epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            seed=int(np.asarray(jax.random.bits(key))),
-            trainer=trainer,
-        )
-        return model, model.knowing(params, interactions)
+def of_graph(victim: Victim) -> Victim:
+    """The victim whose model reads a graph of all users (LightGCN): it is served with the graph it was trained on.
 
-    return victim
+    Other models score a user by that user's history alone, which is given back to those whom a defence left out. Here
+    that would bring the fakes' edges back, and with them what they do to everyone.
+    """
+    kept = functools.cache(lambda model: dataclasses.replace(model, given=None))
+
+    def served(interactions: Interactions, key: Key) -> tuple[Model, Params]:
+        model, params = victim(interactions, key)
+        return kept(model), params
+
+    return served

@@ -5,10 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxrec import fake_profiles, poison_evaluation, poison_victims
-from jaxrec.models import ease, item_knn, mf
+from jaxrec import fake_profiles, losses, objectives, poison_evaluation, poison_victims, sampling, sequences
+from jaxrec.models import ease, item_knn, lightgcn, mf, mult_vae, neumf
 from jaxrec.poisoning import bandwagon
 from jaxrec.types import InputError, Interactions, Model
 
@@ -123,6 +124,31 @@ VICTIMS = {
     "item-kNN": poison_victims.solved(item_knn.model),
     "EASE": poison_victims.solved(functools.partial(ease.model, l2=5.0)),
     "MF": poison_victims.by_bpr(functools.partial(mf.model, dimension=4), num_epochs=30, batch_size=32),
+    "NeuMF": poison_victims.by_steps(
+        functools.partial(neumf.model, dimension=4, num_layers=1, init_scale=0.1),
+        lambda model: objectives.listwise(model=model, loss=losses.bce),
+        optax.adam(0.01),
+        num_epochs=10,
+        batch_size=64,
+        draw=functools.partial(sampling.negatives, num=4),
+    ),
+    "LightGCN": poison_victims.of_graph(
+        poison_victims.by_steps(
+            functools.partial(lightgcn.model, dimension=4, num_layers=2),
+            lambda model: objectives.pairwise(model=model, l2=1e-4),
+            optax.adam(0.05),
+            num_epochs=30,
+            batch_size=64,
+        )
+    ),
+    "Mult-VAE": poison_victims.by_steps(
+        functools.partial(mult_vae.model, dimension=8, latent_dimension=4),
+        lambda model: mult_vae.objective(anneal_steps=0, dropout=0.2),
+        optax.adam(0.02),
+        num_epochs=60,
+        batch_size=20,
+        examples=functools.partial(sequences.examples, at_least=1),
+    ),
 }
 
 
@@ -145,3 +171,36 @@ def test_a_strong_attack_is_seen_to_succeed_on_a_victim_that_is_trained_anew(nam
     assert found["prediction_shift"] > 0.3
     again = poison_evaluation.measure(*VICTIMS[name](known, jax.random.key(1)), on)
     np.testing.assert_array_equal(again.target_ranks, before.target_ranks)
+
+
+def few():
+    """Twelve users of eight items."""
+    rng = np.random.default_rng(0)
+    items = np.concatenate([rng.choice(8, 4, replace=False) for _ in range(12)]).astype(np.int32)
+    return Interactions(np.repeat(np.arange(12, dtype=np.int32), 4), items, 12, 8)
+
+
+def test_bpr_step_by_step_ends_where_the_victim_of_any_objective_does():
+    build = functools.partial(mf.model, dimension=3, init_scale=0.1)
+    objective = lambda model: objectives.pairwise(model=model)
+    summed = poison_victims.by_steps(build, objective, optax.sgd(0.05), num_epochs=4, batch_size=16)
+    direct = poison_victims.by_bpr(build, num_epochs=4, learning_rate=0.05, batch_size=16)
+    (_, one), (_, other) = (victim(few(), jax.random.key(3)) for victim in (summed, direct))
+    for name, table in one["tables"].items():
+        np.testing.assert_allclose(table, other["tables"][name], atol=1e-6)
+    assert np.ptp(one["tables"]["item"]) > 0.3
+
+
+def test_who_was_left_out_of_a_graph_does_not_come_back_when_it_serves():
+    known = few()
+    model, params = VICTIMS["LightGCN"](known.take(known.users < 9), jax.random.key(0))
+    before = np.asarray(model.score_all(params, jnp.arange(9)))
+    after = np.asarray(model.score_all(model.knowing(params, known), jnp.arange(9)))
+    np.testing.assert_array_equal(after, before)
+    plain = lightgcn.model(num_users=12, num_items=8, dimension=4, num_layers=2)
+    assert np.abs(np.asarray(plain.score_all(plain.knowing(params, known), jnp.arange(9))) - before).max() > 1e-3
+
+
+def test_a_victim_that_is_trained_by_steps_is_not_solved():
+    with pytest.raises(ValueError, match="take `by_steps`"):
+        poison_victims.solved(functools.partial(mf.model, dimension=2))(few(), jax.random.key(0))

@@ -50,6 +50,11 @@ def test_every_cell_is_recorded_before_and_after_and_fakes_are_kept(finished):
         assert taken == pytest.approx(1 - left / attacked)
         assert {r.defence for r in found if r.attack == "segment, push tail"} == {None, "removal", "down-weighting"}
         assert of[victim, None, None, "ndcg", 10].attack is None
+    seen = {r.attack: set() for r in found if r.metric == "auc"}
+    for record in (r for r in found if r.metric == "auc"):
+        seen[record.attack].add(record.model.split(", ")[1])
+    assert seen["random, push tail"] == {"ratings", "implicit"}
+    assert seen["exact EASE, push tail"] == {"implicit"}  # which reads no ratings
     fakes, about = fake_files.read(path / "attacks" / "implicit-segment-push-tail-0.05-0.npz")
     assert (fakes.num_users, about["attack"], len(about["targets"])) == (3, "segment", 2)
     assert set(about["targets"]) <= set(fakes.items[fakes.users == 0].tolist())
