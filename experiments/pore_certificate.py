@@ -57,17 +57,22 @@ def main(config: Config) -> None:
     if config.selected > config.profile_size:
         raise errors.InputError(f"Expected --selected <= --profile-size {config.profile_size}, got {config.selected}.")
     runtime.prepare()
-    from jaxrec import display, files, pore_study, records, results, run_directory, study
+    from jaxrec import display, files, poison_study, pore_study, records, results, run_directory, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     setting = parts(config)
+    drawn = poison_study.draw_targets(setting.known, num=config.targets, seed=config.seed)["head"]
+    targets = {"random": drawn, "bandwagon": drawn, "runners-up": drawn}
+    command.named(config.attacks, targets, "attacks")
+    list(attacked(config, setting, targets))  # one that cannot be is refused before anything is cast
     may_change = (*run_directory.PLACES, *ADDED)
     path = config.run_dir or study.run_path("pore_certificate", setting.data, config, may_change=may_change)
     with run_directory.open_run(path, config, setting.data.fingerprint, may_change=may_change) as run:
         votes = pore_study.counts(run, setting, "clean", setting.known)
-        kept = {(None, 0): pore_study.listed(setting, votes)}
-        kept |= pore_study.certified(setting, votes, range(config.most + 1))
-        for name, num, interactions in attacks(config, setting, votes):
+        bounds = pore_study.certified(setting, votes, range(config.most + 1))
+        kept = {(None, 0): pore_study.listed(setting, votes), **bounds}
+        targets["runners-up"] = pore_study.runners_up(setting, votes, config.targets)
+        for name, num, interactions in attacked(config, setting, targets):
             kept[name, num] = pore_study.listed(setting, pore_study.counts(run, setting, f"{name}-{num}", interactions))
         found = pore_study.records_of("pore_certificate", setting, kept)
         records.write_records(path / "results.json", found)
@@ -104,14 +109,12 @@ def parts(config: Config):
     return pore_study.Setting(data, known, held_out, ensemble, config.models, config.k, config.alpha, config.seed)
 
 
-def attacks(config: Config, setting, votes):
-    """(name, number of fakes, real users and fakes) of every attack."""
-    from jaxrec import poison_study, pore_study
+def attacked(config: Config, setting, targets):
+    """(name, number of fakes, real users and fakes) of every attack, each on its targets."""
+    from jaxrec import pore_study
     from jaxrec.poisoning import bandwagon, random_ratings
 
-    drawn = poison_study.draw_targets(setting.known, num=config.targets, seed=config.seed)["head"]
-    targets = {"random": drawn, "bandwagon": drawn, "runners-up": pore_study.runners_up(setting, votes, config.targets)}
-    for name in command.named(config.attacks, targets, "attacks"):
+    for name in config.attacks:
         for num in config.attacked:
             if name == "random":
                 poison = random_ratings.attack(num_fakes=num, num_fillers=config.profile_size)

@@ -58,7 +58,7 @@ class Setting(NamedTuple):
     @property
     def measured(self) -> np.ndarray:
         """bool [U]: who has a relevant item."""
-        return self.relevant.any(axis=1)
+        return np.isin(np.arange(self.known.num_users), self.held_out.users)
 
 
 def counts(run: Run, setting: Setting, name: str, interactions: Interactions) -> np.ndarray:
