@@ -21,9 +21,9 @@ from jaxrec import command, errors, runtime
 @dataclasses.dataclass(frozen=True)
 class Config:
     models: int = 1000  # base models of each ensemble, T; the paper's is 100,000
-    sampled: int = 30  # users of each base model, s; chosen on validation, of a few. The paper's is 200
+    sampled: int = 50  # users of each base model, s; chosen on validation, of a few. The paper's is 200
     recommended: int = 1  # items that a base model votes for, for each user, N'
-    l2: float = 30.0  # of EASE; chosen on validation, of a few
+    l2: float = 100.0  # of EASE; chosen on validation, of a few
     k: int = 10  # length of the lists, N
     alpha: float = 0.001  # probability that the certificate is wrong for any user
     most: int = 50  # fake users up to which it is certified
@@ -41,7 +41,7 @@ class Config:
 
 
 SMOKE = {"models": 40, "sampled": 5, "attacked": (2,), "most": 5}
-ADDED = ("attacked", "attacks")  # decide which ensembles a run has, and no value
+ADDED = ("models", "attacked", "attacks")  # decide which votes a run has, and none of them
 EXPECTED = {
     **dict.fromkeys(
         ("models", "sampled", "recommended", "l2", "k", "targets", "profile_size", "batch"), command.POSITIVE
@@ -68,10 +68,14 @@ def main(config: Config) -> None:
     may_change = (*run_directory.PLACES, *ADDED)
     path = config.run_dir or study.run_path("pore_certificate", setting.data, config, may_change=may_change)
     with run_directory.open_run(path, config, setting.data.fingerprint, may_change=may_change) as run:
+        first = setting._replace(num_models=min(config.models, pore_study.PIECE))
+        seen = pore_study.counts(
+            run, first, "clean", setting.known
+        )  # by the attacker; it does not change with --models
+        targets["runners-up"] = pore_study.runners_up(setting, seen, config.targets)
         votes = pore_study.counts(run, setting, "clean", setting.known)
         bounds = pore_study.certified(setting, votes, range(config.most + 1))
         kept = {(None, 0): pore_study.listed(setting, votes), **bounds}
-        targets["runners-up"] = pore_study.runners_up(setting, votes, config.targets)
         for name, num, interactions in attacked(config, setting, targets):
             kept[name, num] = pore_study.listed(setting, pore_study.counts(run, setting, f"{name}-{num}", interactions))
         found = pore_study.records_of("pore_certificate", setting, kept)

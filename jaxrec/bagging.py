@@ -117,6 +117,8 @@ def votes(
     def recommend(number):
         sampled = sample(key, number, num_users=len(bag.pairs), num_sampled=ensemble.num_sampled)
         scores = base_scores(bag, sampled, ensemble.l2, num_served=num_served)
+        if ensemble.num_recommended == 1:  # on a CPU a third of the whole faster than top_k
+            return jnp.argmax(scores, axis=1).astype(jnp.int32)[:, None]
         return jax.lax.top_k(scores, ensemble.num_recommended)[1]
 
     batch_size = ensemble.batch_size if ensemble.batch_size > 1 else None

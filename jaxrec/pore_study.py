@@ -71,13 +71,12 @@ def counts(run: Run, setting: Setting, name: str, interactions: Interactions) ->
     pieces = range(0, setting.num_models, PIECE)
     with display.counting(f"{name}: base models, hundreds", len(pieces)) as report:
         for first in pieces:
-            path = folder / f"{files.stem(name)}-{first}.npy"
+            num = min(PIECE, setting.num_models - first)
+            path = folder / f"{files.stem(name)}-{first}-{num}.npy"
             if not path.exists():
                 compiles, bag = bag is None, bag or bagging.prepare(interactions)
-                num = min(PIECE, setting.num_models - first)
-                run.timings.write(
-                    {"votes": name, "models": num, "compiles": compiles, **_cast(path, bag, setting, first, num)}
-                )
+                taken = _cast(path, bag, setting, first, num)
+                run.timings.write({"votes": name, "models": num, "compiles": compiles, **taken})
             total += bagging.count(np.load(path), setting.known.num_items)
             report(first)
     return total
