@@ -62,7 +62,7 @@ def test_votes_are_kept_and_only_what_is_missing_is_cast_again(finished):
     before = (path / "certified.md").read_text()
     cast = (path / "timings.jsonl").read_text().splitlines()
     assert [json.loads(line)["models"] for line in cast] == [40] * 4  # clean, and three attacks
-    lost = path / "votes" / "bandwagon-2-0-40.npy"
+    lost = path / "votes" / "bandwagon_2-0-40.npy"
     kept = lost.read_bytes()
     lost.unlink()
     run(*flags)
