@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxrec import display, provenance, run_directory, splits
 from jaxrec.datasets import locate, ml100k, published, reading
-from jaxrec.types import InputError, Split
+from jaxrec.types import InputError, Interactions, Split
 
 
 class Data(NamedTuple):
@@ -55,19 +55,28 @@ def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | N
     return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint, located)
 
 
-def movielens_100k(data_dir: pathlib.Path | None, *, num_users: int | None = None) -> Data:
-    """MovieLens-100K with its ratings, leave-one-out by time, and says where it lies; the first `num_users` if given.
+def movielens_100k(
+    data_dir: pathlib.Path | None,
+    *,
+    num_users: int | None = None,
+    hold_out: Callable[[Interactions], Split] = splits.leave_one_out,
+    words: str = "leave-one-out by time",
+) -> Data:
+    """MovieLens-100K with its ratings, and says where it lies; the first `num_users` if given.
+
+    Args:
+        data_dir: Holds u.data, or its movielens-100k/ does; $JAXREC_DATA by default.
+        hold_out, words: How it is split, and that in words.
 
     Raises:
-        InputError: If u.data is neither in `data_dir` or its movielens-100k/, nor, without one, in $JAXREC_DATA.
+        InputError: If u.data is not there.
     """
     root = data_dir or os.environ.get("JAXREC_DATA") or "."
     places = [pathlib.Path(root), pathlib.Path(root) / "movielens-100k", pathlib.Path(root) / "ml-100k"]
     place = next((place for place in places if reading.find(place, "u.data")), None)
     if place is None:
         raise InputError(f"Expected a data folder with u.data of MovieLens-100K, got {root}: set --data-dir.")
-    split = splits.leave_one_out(ml100k.load(place))
-    return _said(published.Located(split, place, "leave-one-out by time"), "ml-100k", num_users)
+    return _said(published.Located(hold_out(ml100k.load(place)), place, words), "ml-100k", num_users)
 
 
 def described(data: Data, describe: Callable[[locate.Located], pd.DataFrame]) -> pd.DataFrame | None:
