@@ -300,6 +300,7 @@ def test_rows_are_asked_for_by_model_by_defence_or_both():
         board.chosen(ROWS, ["SLIM"])
 
 
+@pytest.mark.slow
 def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished, monkeypatch):
     finals = [board_exam.finish(finished[0], row, row.settings[0], ON, 3) for row in (ROWS[0], *ROWS[-2:])]
     flags = board_exam._doubts(SUBJECT, finals[0], ON, EXAM._replace(num_doubted=10), 3)
@@ -316,7 +317,9 @@ def test_the_flags_of_gradient_masking_are_asked_of_a_final_model(finished, monk
     ], "nor have those of a model that is wrapped"
 
 
-@pytest.mark.parametrize("place", range(4), ids=["MF", "NeuMF", "LightGCN", "SASRec"])
+@pytest.mark.parametrize(
+    "place", [0, 1, 2, pytest.param(3, marks=pytest.mark.slow)], ids=["MF", "NeuMF", "LightGCN", "SASRec"]
+)
 def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     config = experiment.Config(dimension=4)
     subject = experiment.subjects(config, SPLIT.train)[place]
@@ -354,6 +357,7 @@ def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     )
 
 
+@pytest.mark.slow
 def test_the_experiment_makes_the_board(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "movielens_1m", lambda *_, **__: DATA)
     config = experiment.Config(smoke=True, only=("MF/APR",), run_dir=tmp_path / "run", absolute_epsilons=())

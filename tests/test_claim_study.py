@@ -171,6 +171,7 @@ ASKED[lambda_epsilon_sweep] = (2, 4)  # validation may choose one setting clean 
 PICTURES = {lambda_epsilon_sweep: ("clean", "robust", "tail"), overfitting: ("train", "test")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1])
 def test_an_experiment_leaves_its_records_answers_and_pictures(experiment, data_dir, tmp_path, capsys):
     run = tmp_path / "run"

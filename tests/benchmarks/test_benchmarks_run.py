@@ -26,6 +26,8 @@ from benchmarks import (
 from jaxrec import command, types
 from jaxrec.models import lightgcn
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"users": 12, "items": 9, "pairs": 40, "dimension": 4, "repeats": 1, "threads": (1,)}
 
 

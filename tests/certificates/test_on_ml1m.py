@@ -19,6 +19,8 @@ from jaxrec.datasets import leave_one_out
 from jaxrec.models import mf
 from jaxrec.types import Model, Params, Split, Surface
 
+pytestmark = pytest.mark.slow
+
 DIMENSION = 16
 EPSILONS = (0.01, 0.05, 0.2)  # in mean row norms
 # Of the users whose held-out item comes first and is not certain to stay there, what share the attacks move.

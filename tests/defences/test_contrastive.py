@@ -98,6 +98,7 @@ def test_weight_0_is_the_clean_objective_and_a_weight_lowers_the_contrast():
     assert float(same["contrast"]) == float(metrics["contrast"]) > 0
 
 
+@pytest.mark.slow
 def test_a_trained_model_knows_what_comes_next():
     model = sasrec.model(num_items=sequence_toys.NUM_ITEMS, dimension=8, max_length=6, num_blocks=1, dropout=0.0)
     clean = sequences.next_item(model=model, num_items=sequence_toys.NUM_ITEMS, num_negatives=4)

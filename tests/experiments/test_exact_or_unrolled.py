@@ -37,6 +37,7 @@ def finished(flags):
     return flags[-1], flags
 
 
+@pytest.mark.slow
 def test_each_gradient_has_a_cosine_with_the_exact_one_and_an_attack_that_is_judged(finished):
     path, _ = finished
     targets = [json.loads(file.read_text()) for file in sorted(path.glob("*-*.json"))]

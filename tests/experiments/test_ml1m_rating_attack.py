@@ -38,6 +38,7 @@ def finished(data, tmp_path_factory):
     return run_dir, flags, records.read_records(run_dir / "results.json")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files_and_says_how_good_the_model_is(finished):
     run_dir, _, found = finished
     assert {p.name for p in run_dir.iterdir()} >= {

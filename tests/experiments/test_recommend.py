@@ -204,6 +204,7 @@ def test_the_apr_experiment_recommends_too(tmp_path, capsys):
     assert "--model bpr or apr" in refusal(capsys, *flags, "--model", "MF")
 
 
+@pytest.mark.slow
 def test_a_sequence_model_recommends_titles(tmp_path, capsys):
     """Eight movies; user 70 has come round to having all of them, and the last again."""
     folder = tmp_path / "movielens-1m"

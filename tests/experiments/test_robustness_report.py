@@ -27,6 +27,7 @@ def factors(tmp_path):
     return [part for name, file in names.items() for part in (f"--{name}", tmp_path / file)]
 
 
+@pytest.mark.slow
 def test_a_report_of_factors_is_a_page_with_records_beside_it(factors, tmp_path):
     out = tmp_path / "report"
     bias = ("--item-bias", tmp_path / "b.npy")

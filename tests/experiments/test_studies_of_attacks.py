@@ -7,6 +7,7 @@ from experiments import ml1m_ascended_losses, ml1m_attack_table, ml1m_matched_bu
 from jaxrec import attack_study, command, records, results
 
 
+@pytest.mark.slow
 def test_a_study_leaves_its_records_its_table_and_its_picture(tmp_path, capsys):
     run, data = tiny_run.write(tmp_path)
     flags = ["--run", run, "--data-dir", data, "--num-steps", 2, "--smooth-seeds", 0]

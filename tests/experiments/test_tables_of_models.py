@@ -55,6 +55,7 @@ def test_a_table_takes_over_the_trainings_of_another_with_the_same_flags(csv, ta
     assert "seed: 0 -> 5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_model_of_a_table_is_attacked_and_the_study_goes_on_where_it_was(table, capsys):
     flags = ("--run", table, "--epsilons", 1.0, "--num-steps", 5, "--num-users", 20)
     run(embedding_robustness, *flags)

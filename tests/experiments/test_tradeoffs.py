@@ -30,6 +30,7 @@ def finished(tmp_path_factory):
     return out, flags, records.read_records(out / "results.json")
 
 
+@pytest.mark.slow
 def test_a_study_leaves_every_point_of_both_stages(finished):
     out, _, found = finished
     assert (out / "results.md").read_text() == results.page(found)

@@ -127,6 +127,7 @@ def test_the_loss_is_softmax_over_all_items_at_hidden_places():
     assert int(metrics["examples"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_negatives", [None, 30])
 def test_it_learns_what_follows_what(num_negatives):
     model = bert4rec.model(num_items=NUM_ITEMS, dimension=16, max_length=7, num_blocks=1, dropout=0.0)
