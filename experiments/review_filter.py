@@ -6,8 +6,8 @@ a larger one. The attack is on words: k of them replaced, put in or taken out of
 chosen greedily by the gradient and verified by the true score (HotFlip, Ebrahimi et al., ACL 2018), or by asking the
 score alone; and texts that were edited against the linear filter are shown to the others. Of equal texts one is kept.
 
-Expected: TODO
-Cost:     TODO
+Expected: not measured yet on the two data sets (docs/reviews.md).
+Cost:     not measured; by reckoning some 4 minutes of one CPU core.
 Run:      python -m experiments.review_filter
 """
 
