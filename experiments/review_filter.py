@@ -69,6 +69,8 @@ def main(config: Config) -> None:
     command.check(config, EXPECTED)
     if list(config.num_edits) != sorted(set(config.num_edits)):
         raise errors.InputError(f"Expected --num-edits ascending, got {' '.join(map(str, config.num_edits))}.")
+    if config.pool_size > config.num_words:
+        raise errors.InputError(f"Expected --pool-size <= --num-words {config.num_words}, got {config.pool_size}.")
     runtime.prepare()
     from jaxrec import display, results, run_directory, study, text_study
 

@@ -52,7 +52,7 @@ def test_every_filter_is_recorded_clean_and_under_each_attack(finished):
     for model, defence in (("linear", None), ("embedding", "FGM 5")):
         auc = [of[model, defence, None, None, "roc_auc"].value]
         auc += [of[model, defence, "HotFlip", k, "roc_auc"].value for k in EDITS]
-        assert auc[0] > auc[1] > auc[2], "each text's logit falls, and no other moves"
+        assert auc[0] > auc[1] >= auc[2], "each text's logit falls, and no other moves"
     asking = of["linear", None, "asking", EDITS[-1], "roc_auc"]
     assert asking.gradient_evaluations == 0
     assert asking.value >= of["linear", None, "HotFlip", EDITS[-1], "roc_auc"].value, "no k edits gain more"
@@ -104,6 +104,7 @@ def test_the_threshold_has_the_highest_f1_of_all():
     ("args", "message"),
     [
         (["--num-edits", "3", "1"], "--num-edits ascending, got 3 1"),
+        (["--pool-size", "50", "--num-words", "40"], "--pool-size <= --num-words 40, got 50"),
         (["--dropout", "1"], "--dropout in [0, 1), got --dropout 1"),
         (["--data", "sms-spam", "--data-dir", "nowhere"], "SMSSpamCollection (also in sms-spam/), got nowhere"),
     ],
