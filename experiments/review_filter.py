@@ -6,8 +6,10 @@ a larger one. The attack is on words: k of them replaced, put in or taken out of
 chosen greedily by the gradient and verified by the true score (HotFlip, Ebrahimi et al., ACL 2018), or by asking the
 score alone; and texts that were edited against the linear filter are shown to the others. Of equal texts one is kept.
 
-Expected: not measured yet on the two data sets (docs/reviews.md).
-Cost:     not measured; by reckoning some 4 minutes of one CPU core.
+Expected: of SMS spam (3 seeds, commit 12a877c) recall .94 (linear), .93 (embedding) and .92 (FGM 5); after three words
+          .53, .26 and .38, after five .10, .01 and .01. Of reviews .65, .62 and .67; after three words .03, .01 and .01
+          (docs/reviews.md).
+Cost:     2 minutes of one CPU core, 12 by the clock on a machine with other work.
 Run:      python -m experiments.review_filter
 """
 

@@ -239,7 +239,7 @@ def _edited(
             found |= {f"ids{k}": ids} | {f"{name}{k}": np.max(total) for name, total in cost.items()}
             spent = k
         part = path.with_suffix(".part.npz")
-        np.savez(part, **found)
+        np.savez(part, allow_pickle=False, **found)
         part.replace(path)
         _write_examples(path.with_suffix(".txt"), corpus.vocabulary, found, plan.budgets)
     with np.load(path) as kept:
@@ -254,7 +254,7 @@ def _write_examples(
     for row in range(min(NUM_EXAMPLES, len(found["ids0"]))):
         for k in (0, *budgets):
             known = found[f"ids{k}"][row]
-            lines.append(f"{k} edits: {' '.join(vocabulary[word] for word in known[known >= 0])}")
+            lines.append(f"{k} edits: {' '.join(vocabulary[int(word)] for word in known[known >= 0])}")
     files.write_text(path, "\n".join(lines) + "\n")
 
 

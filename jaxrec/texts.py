@@ -71,7 +71,11 @@ def corpus(data: LabelledText, *, seed: int, max_words: int, num_words: int, roo
     of_text = [words(text)[:max_words] for text in data.texts]
     first = np.unique([" ".join(found) for found in of_text], return_index=True)[1]
     parts = _parts(np.sort(first), data.labels, seed)
-    counter = sklearn.feature_extraction.text.TfidfVectorizer(analyzer=list, min_df=2, max_features=num_words)
+    counter = sklearn.feature_extraction.text.TfidfVectorizer(
+        analyzer=list,  # type: ignore[arg-type]  # of words already
+        min_df=2,
+        max_features=num_words,
+    )
     try:
         counter.fit([of_text[row] for row in parts["train"]])
     except ValueError as problem:  # no word is left
@@ -99,7 +103,7 @@ def _parts(rows: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, np.ndar
     cut = functools.partial(sklearn.model_selection.train_test_split, random_state=seed)
     rest, test = cut(rows, stratify=labels[rows], test_size=SHARES["test"])
     train, valid = cut(rest, stratify=labels[rest], test_size=SHARES["valid"] / (1 - SHARES["test"]))
-    return {"train": train, "valid": valid, "test": test}
+    return {"train": np.asarray(train), "valid": np.asarray(valid), "test": np.asarray(test)}
 
 
 def _ids(of_text: list[list[str]], places: dict[str, int], length: int) -> np.ndarray:
