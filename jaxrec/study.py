@@ -117,6 +117,13 @@ def run_path(
     Args:
         may_change: Fields of config that decide nothing, as in `run_directory.open_run`.
     """
+    return named_path(experiment, data.name, config, may_change=may_change)
+
+
+def named_path(
+    experiment: str, data_name: str, config: Any, *, may_change: Collection[str] = run_directory.PLACES
+) -> pathlib.Path:
+    """`run_path` of data that are no `Data`, by their short name."""
     decisive = {name: value for name, value in vars(config).items() if name not in may_change}
     name = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return pathlib.Path("runs") / experiment / f"{data.name}-{name}"
+    return pathlib.Path("runs") / experiment / f"{data_name}-{name}"
