@@ -2,11 +2,11 @@
 
 Random, average, bandwagon, reverse bandwagon and segment fakes (Lam and Riedl, WWW 2004; Mobasher et al., TOIT 2007) of
 one size push head or tail items, or nuke head items, several targets at once; by how much do users who do not know a
-target get it more often? If asked for (--attacks "exact EASE" "exact iALS" unrolled), fillers are learned as well (Tang
-et al., RecSys 2020), through surrogates with the settings of the victims EASE and iALS. Beside it: how well detectors
-see the same fakes, with ratings and without, and what removal and down-weighting of the most suspicious users take back
-at the largest budget. On implicit feedback love/hate is the random attack, and a nuke can but push what competes:
-nothing there says that an item is bad.
+target get it more often? If asked for (--attacks "exact EASE" "exact iALS" unrolled generated), fillers are learned as
+well (Tang et al., RecSys 2020; Lin et al., CIKM 2020), through surrogates with the settings of the victims EASE and
+iALS. Beside it: how well detectors see the same fakes, with ratings and without, and what removal and down-weighting of
+the most suspicious users take back at the largest budget. On implicit feedback love/hate is the random attack, and a
+nuke can but push what competes: nothing there says that an item is bad.
 
 Expected: at 5 % (one seed, 15 epochs of MF-BPR) head targets gain -3 to +5 points of HR@50, tail targets below one; AUC
           of PCA .96 and more on random and average fakes, 0 on segment fakes with ratings (docs/poisoning.md; b745d0e).

@@ -19,6 +19,7 @@ from jaxrec.poison_victims import Victim
 from jaxrec.poisoning import (
     average,
     bandwagon,
+    generated,
     implicit,
     love_hate,
     random_ratings,
@@ -31,7 +32,7 @@ from jaxrec.types import Detector, Poison
 ATTACKS = {
     "random": random_ratings, "average": average, "love/hate": love_hate,
     "bandwagon": bandwagon, "reverse bandwagon": reverse_bandwagon, "segment": segment,
-    "exact EASE": implicit, "exact iALS": implicit, "unrolled": unrolled,
+    "exact EASE": implicit, "exact iALS": implicit, "unrolled": unrolled, "generated": generated,
 }  # fmt: skip
 SELECTING = ("bandwagon", "reverse bandwagon", "segment")
 LEARNED = ("exact EASE", "exact iALS", "unrolled")
@@ -54,7 +55,7 @@ def attacks(
         names: Of `ATTACKS`.
         profile_size: Items of a fake beside the targets.
         num_selected: Of them, those that the attacks named in `SELECTING` choose.
-        num_steps: Of each learned attack.
+        num_steps: Of each attack named in `LEARNED`; a generator takes its own number.
         dimension, ease_l2, ials_l2: Of their surrogates.
 
     Raises:
@@ -65,13 +66,15 @@ def attacks(
         "exact EASE": exact_ease.surrogate(l2=ease_l2),
         "exact iALS": exact_ials.surrogate(**weights),
         "unrolled": training.surrogate(**weights, unrolled_steps=10),
+        "generated": exact_ease.surrogate(l2=ease_l2),
     }
 
     def make(num_fakes, direction, *, name):
         selecting = {"num_selected": num_selected} if name in SELECTING else {}
-        learning = {"surrogate": surrogates[name], "num_steps": num_steps} if name in surrogates else {}
+        surrogate = {"surrogate": surrogates[name]} if name in surrogates else {}
+        steps = {"num_steps": num_steps} if name in LEARNED else {}
         num_fillers = profile_size - sum(selecting.values())
-        parts = {**selecting, **learning, "direction": direction}
+        parts = {**selecting, **surrogate, **steps, "direction": direction}
         return ATTACKS[name].attack(num_fakes=num_fakes, num_fillers=num_fillers, **parts)
 
     return {name: functools.partial(make, name=name) for name in command.named(names, ATTACKS, "attacks")}
