@@ -25,7 +25,7 @@ def detector(*, num_components: int = 3) -> Detector:
     right singular vectors of A with the largest singular values.
 
     Args:
-        num_components: Components; at most one fewer than users and items. Of more than a few, one may be the fakes' own.
+        num_components: At most one fewer than users and items. Of more than a few, one may be the fakes' own.
 
     Returns:
         `interactions -> suspicion` [U] in [0, 1]: the share of the profile outside the main directions. A user without
