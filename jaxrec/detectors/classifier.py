@@ -59,15 +59,8 @@ def detector(
 
     def classifier(interactions: Interactions) -> np.ndarray:
         num_users = interactions.num_users
-        joined = interactions
-        own_key = jax.random.fold_in(jax.random.key(seed), OWN_KEY)
-        for place, poison in enumerate((make or _usual(interactions))(max(2, round(OWN_SHARE * num_users)))):
-            rng = np.random.default_rng((seed, OWN_KEY, place))
-            targets = rng.permutation(interactions.num_items)[:num_targets]
-            fakes = poison(jax.random.fold_in(own_key, place), interactions, targets)
-            joined = fake_profiles.contaminate(joined, fakes)
+        joined, is_fake = with_own_fakes(interactions, make=make, num_targets=num_targets, seed=seed)
         found = profile_statistics.statistics(joined)
-        is_fake = np.arange(joined.num_users) >= num_users
         folds = sklearn.model_selection.StratifiedKFold(num_folds, shuffle=True, random_state=seed)
         learner: Any = sklearn.base.clone(forest() if estimator is None else estimator)
         chance: Any = sklearn.model_selection.cross_val_predict(
@@ -76,6 +69,24 @@ def detector(
         return chance[:num_users, 1]
 
     return classifier
+
+
+def with_own_fakes(
+    interactions: Interactions,
+    *,
+    make: Callable[[int], Sequence[Poison]] | None = None,
+    num_targets: int = 5,
+    seed: int = 0,
+) -> tuple[Interactions, np.ndarray]:
+    """What `detector` learns from, its arguments as there: all users, then fakes; and bool [U], which are the fakes."""
+    joined = interactions
+    own_key = jax.random.fold_in(jax.random.key(seed), OWN_KEY)
+    for place, poison in enumerate((make or _usual(interactions))(max(2, round(OWN_SHARE * interactions.num_users)))):
+        rng = np.random.default_rng((seed, OWN_KEY, place))
+        targets = rng.permutation(interactions.num_items)[:num_targets]
+        fakes = poison(jax.random.fold_in(own_key, place), interactions, targets)
+        joined = fake_profiles.contaminate(joined, fakes)
+    return joined, np.arange(joined.num_users) >= interactions.num_users
 
 
 def fit(labelled: Interactions, is_fake: np.ndarray, *, estimator: Any = None) -> Detector:

@@ -22,7 +22,7 @@ every_kind = pytest.mark.parametrize("kind", ["ratings", "implicit"])
 
 
 def test_the_folder_is_read():
-    assert {"pca", "isolation_forest", "classifier"} <= set(METHODS)
+    assert {"pca", "isolation_forest", "classifier", "neural", "spectral"} <= set(METHODS)
 
 
 @every_detector
