@@ -2,10 +2,10 @@
 
 Fake buyers push five popular items. The shop's MF-BPR is trained on what there is; beside it a defended one: the users
 whom PCA suspects most are left out, attacked or not (Mehta and Nejdl, UMUAI 2009), BPR and then APR train the rest (He
-et al., SIGIR 2018), for as many epochs, and who was left out is served all the same. Is the next purchase told from an item drawn at random
-(accuracy, precision, recall, F1, ROC-AUC, PR-AUC at equal numbers of both), where is it ranked, and how much of the
-exposure that the fakes stole is taken back? Gates: the defence costs at most 2 points on clean data, and takes at least
-half back.
+et al., SIGIR 2018), for as many epochs, and who was left out is served all the same. Is the next purchase told from an
+item drawn at random (accuracy, precision, recall, F1, ROC-AUC, PR-AUC at equal numbers of both), where is it ranked,
+and how much of the exposure that the fakes stole is taken back? Gates: the defence costs at most 2 points on clean
+data, and takes at least half back.
 
 Expected: not measured yet.
 Cost:     not measured yet.
