@@ -61,7 +61,7 @@ def test_who_is_folded_in_gets_a_row_and_nothing_else_moves():
     np.testing.assert_array_equal(after["tables"]["item"], params["tables"]["item"])
     others = np.setdiff1d(np.arange(10), (3, 7))
     np.testing.assert_array_equal(after["tables"]["user"][others], params["tables"]["user"][others])
-    scores = np.asarray(model.score_all(after, np.array([3, 7])))
+    scores = np.asarray(model.score_all(after, jax.numpy.array([3, 7])))
     assert scores[:, :40].min() > scores[:, 40:].max()
     nobody = recovery.fold_in(model, objective, params, data.take(np.zeros(len(data), bool)), num_epochs=10)
     np.testing.assert_array_equal(nobody["tables"]["user"], params["tables"]["user"])
