@@ -57,7 +57,7 @@ def records_of(
     for victim in setting.victims:
         clean = [json.loads(poison_study.clean_path(directory, victim, seed).read_text()) for seed in seeds]
         own = [{name: x for name, x in one["head"].items() if not _of_targets(name)} for one in clean]
-        made += _records(own, model=victim, defence=None, **common, **NOBODY)
+        made += summarised(own, model=victim, defence=None, **common, **NOBODY)
         for case in cases:
             rows: dict[str | None, list[Figures]] = {None: read("measured", victim, case)}
             if poison_study.is_defended(setting, case, cases):
@@ -68,7 +68,7 @@ def records_of(
             far = name.startswith("distance")
             found = [{"excess_distance" if far else "auc": value} for value in values]
             model = f"{'profiles' if far else 'detector'}: {name}"
-            made += _records(found, model=model, defence=None, **common, **_adversary(case))
+            made += summarised(found, model=model, defence=None, **common, **_adversary(case))
     return made
 
 
@@ -87,11 +87,11 @@ def _of_case(before: Sequence[Figures], rows: Mapping[str | None, Sequence[Figur
             {name: x for name, x in one.items() if name != "target_score"} | poison_evaluation.changes(start, one)
             for start, one in zip(before, after, strict=True)
         ]
-        made += _records(shown, defence=defence, **fields)
+        made += summarised(shown, defence=defence, **fields)
         if defence:  # of the means over seeds: where a seed's attack moved little, its share is any number
             share = poison_evaluation.recovered(*map(_means, (before, rows[None], after)))
             taken = {_changed(name): x for name, x in share.items() if "@" in name and np.isfinite(x)}
-            made += _records([taken], defence=defence, **fields)
+            made += summarised([taken], defence=defence, **fields)
     return made
 
 
@@ -113,7 +113,7 @@ def _of_targets(name: str) -> bool:
     return name.startswith(("target", "exposure"))
 
 
-def _records(found: Sequence[Figures], **fields: Any) -> list[Record]:
+def summarised(found: Sequence[Figures], **fields: Any) -> list[Record]:
     """A record of each figure, its mean over seeds with their interval."""
     made = []
     for name, values in _by_name(found).items():

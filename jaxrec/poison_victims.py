@@ -57,6 +57,7 @@ def by_steps(
     draw: sampling.Draw = sampling.negatives,
     examples: Callable[[Interactions], Interactions] = lambda pairs: pairs,
     make_step: MakeStep = _summed,
+    after: Victim | None = None,
 ) -> Victim:
     """The victim that is trained by steps: NeuMF, LightGCN, Mult-VAE, or any of them with a defence's objective.
 
@@ -67,6 +68,8 @@ def by_steps(
         draw: Of negatives, as in `train.parallel`.
         examples: Training pairs -> the rows an epoch goes over; `sequences.examples` for a model of users.
         make_step: `train.make_direct_step` where it gives the same, faster.
+        after: A victim of the same model, from whose params training goes on, the optimiser anew; by default from the
+            model's initial ones.
     """
 
     @functools.cache
@@ -78,6 +81,7 @@ def by_steps(
     def victim(interactions: Interactions, key: Key) -> tuple[Model, Params]:
         model, trainer = prepared(interactions.num_users, interactions.num_items)
         init_key, order_key = jax.random.split(key)
+        start = model.init(init_key) if after is None else after(interactions, init_key)[1]
         params = loop.fit_in_memory(
             model,
             objective(model),
@@ -86,7 +90,7 @@ def by_steps(
             batch_size=batch_size,
             optimizer=optimizer,
             seed=int(np.asarray(jax.random.bits(order_key))),
-            start=model.knowing(model.init(init_key), interactions),
+            start=model.knowing(start, interactions),
             trainer=trainer,
         )
         return model, params

@@ -1,13 +1,15 @@
 """What a defender does with suspicion: leaves users out of the training, or lets them count for less.
 
 A user who is left out keeps their number, so that ids fit, and is served all the same: `Model.knowing(params, all)`
-gives models that score by histories theirs back. Users of a factorisation have no row but the one they trained.
+gives models that score by histories theirs back, and `fold_in` users of a factorisation a row.
 """
 
 import jax
 import numpy as np
+import optax
 
-from jaxrec.types import Interactions, Key
+from jaxrec import loop
+from jaxrec.types import Interactions, Key, Model, Objective, Params
 
 
 def remove(interactions: Interactions, suspicion: np.ndarray, *, share: float) -> Interactions:
@@ -48,6 +50,43 @@ def down_weight(key: Key, interactions: Interactions, suspicion: np.ndarray) -> 
     below = np.searchsorted(np.sort(suspicion), suspicion) / max(len(suspicion), 1)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     return interactions.take(rng.random(len(interactions)) < (1 - below**8)[interactions.users])
+
+
+def fold_in(
+    model: Model,
+    objective: Objective,
+    params: Params,
+    pairs: Interactions,
+    *,
+    num_epochs: int,
+    learning_rate: float = 0.05,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> Params:
+    """Trains the rows of users who were left out, beside item rows that stay as they are: nobody else is served other.
+
+    Args:
+        model: With tables "user" and "item" (`models.mf`).
+        objective: What a step minimises, such as `objectives.pairwise`.
+        params: Of the training without them.
+        pairs: Their interactions; none leaves the params as they are.
+        num_epochs, learning_rate, batch_size, seed: Of SGD on these pairs.
+    """
+
+    def of_users(params, batch, key, reduce):
+        item = jax.lax.stop_gradient(params["tables"]["item"])
+        return objective({**params, "tables": {**params["tables"], "item": item}}, batch, key, reduce)
+
+    return loop.fit_in_memory(
+        model,
+        of_users,
+        pairs,
+        num_epochs=num_epochs if len(pairs) else 0,
+        batch_size=batch_size,
+        optimizer=optax.sgd(learning_rate),
+        seed=seed,
+        start=params,
+    )
 
 
 def _check(interactions: Interactions, suspicion: np.ndarray) -> None:

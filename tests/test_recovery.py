@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrec import provenance, recovery
+from jaxrec import objectives, provenance, recovery
+from jaxrec.models import mf
 from jaxrec.types import Interactions
 
 DATA = Interactions(np.repeat(np.arange(10, dtype=np.int32), 40), np.tile(np.arange(40, dtype=np.int32), 10), 10, 40)
@@ -47,3 +48,20 @@ def test_suspicion_that_is_no_number_a_user_is_refused(suspicion):
         recovery.down_weight(jax.random.key(0), DATA, suspicion)
     with pytest.raises(ValueError, match=r"share in \[0, 1\], got share=1.5"):
         recovery.remove(DATA, SUSPICION, share=1.5)
+
+
+def test_who_is_folded_in_gets_a_row_and_nothing_else_moves():
+    model = mf.model(num_users=10, num_items=80, dimension=4, init_scale=0.1)
+    data = Interactions(DATA.users, DATA.items, 10, 80)  # everyone has the first forty of eighty items
+    params = model.init(jax.random.key(0))
+    params["tables"]["item"] = params["tables"]["item"].at[:40, 0].add(1.0)
+    pairs = data.take(np.isin(data.users, (3, 7)))
+    objective = objectives.pairwise(model=model)
+    after = recovery.fold_in(model, objective, params, pairs, num_epochs=10)
+    np.testing.assert_array_equal(after["tables"]["item"], params["tables"]["item"])
+    others = np.setdiff1d(np.arange(10), (3, 7))
+    np.testing.assert_array_equal(after["tables"]["user"][others], params["tables"]["user"][others])
+    scores = np.asarray(model.score_all(after, jax.numpy.array([3, 7])))
+    assert scores[:, :40].min() > scores[:, 40:].max()
+    nobody = recovery.fold_in(model, objective, params, data.take(np.zeros(len(data), bool)), num_epochs=10)
+    np.testing.assert_array_equal(nobody["tables"]["user"], params["tables"]["user"])
