@@ -9,9 +9,9 @@ data, and takes at least half back.
 
 Expected: clean, plain / defended: ROC-AUC .872 / .879, HR@50 .359 / .355, NDCG@50 .113 / .112: the first gate is met.
           The second is NOT: at 5 % plain exposure@50 is .0035 clean, .0039 attacked, defended .0042, for APR shows the
-          targets more without any fake (.0045). What fakes add lies within seeds' chance (5 seeds; one thread of an AMD
-          EPYC, commit 2d5eda8).
-Cost:     under 3 minutes by the clock on one core for all 20 cells.
+          targets more without any fake (.0045). What fakes add lies within seeds' chance (5 seeds; 2 shared cores of an
+          AMD EPYC, commit dff53f4, recorded as 2d5eda8 before a rebase).
+Cost:     under 3 minutes by the clock on these for all 20 cells.
 Run:      python -m experiments.fake_buyers_shop
 """
 

@@ -191,6 +191,15 @@ def test_bpr_step_by_step_ends_where_the_victim_of_any_objective_does():
     assert np.ptp(one["tables"]["item"]) > 0.3
 
 
+def test_training_that_goes_on_starts_where_the_first_has_ended():
+    build = functools.partial(mf.model, dimension=3, init_scale=0.1)
+    first = poison_victims.by_bpr(build, num_epochs=4, batch_size=16)
+    objective = lambda model: objectives.pairwise(model=model)
+    still = poison_victims.by_steps(build, objective, optax.sgd(0.0), num_epochs=1, batch_size=16, after=first)
+    (_, end), (_, same) = first(few(), jax.random.split(jax.random.key(3))[0]), still(few(), jax.random.key(3))
+    np.testing.assert_array_equal(same["tables"]["item"], end["tables"]["item"])
+
+
 def test_who_was_left_out_of_a_graph_does_not_come_back_when_it_serves():
     known = few()
     model, params = VICTIMS["LightGCN"](known.take(known.users < 9), jax.random.key(0))

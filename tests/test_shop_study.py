@@ -1,6 +1,7 @@
 """The shop's measures against written-out ones: relevance, what a defence costs and takes back, and the gates."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,8 @@ def test_what_is_taken_back_is_counted_both_ways_and_both_decide():
     found = {0.0: [figures(0.10, 0.14)], 0.05: [figures(0.20, 0.16)]}
     back = shop_study.taken_back(found, 0.05, "exposure@50")
     assert back == pytest.approx({"recovered": (0.20 - 0.16) / 0.10, "of_attack_alone": 1 - 0.02 / 0.10})
-    setting = shop_study.Setting(*[None] * 9)
+    nothing: Any = None
+    setting = shop_study.Setting(*[nothing] * 9)
     met = list(shop_study.gates(found, setting).values())
     assert met == [True] * 8 + [False]  # 40 % of the exposure, though the attack alone adds a fifth
     met = list(shop_study.gates({**found, 0.05: [figures(0.20, 0.15)]}, setting).values())
