@@ -22,13 +22,12 @@ def draw(path: pathlib.Path, series: Mapping[str, Mapping[str, Share]], *, title
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
     figure, axis = plt.subplots(figsize=(2 + 1.3 * len(conditions), 4), layout="constrained")
     width = 0.8 / len(series)
     for place, (name, shares) in enumerate(series.items()):
         x = [group + (place - (len(series) - 1) / 2) * width for group in range(len(conditions))]
         values = [value for value, _ in shares.values()]
-        axis.bar(x, values, width, color=colours[place % len(colours)], label=name)
+        axis.bar(x, values, width, color=display.COLOURS[place % len(display.COLOURS)], label=name)
         for at, (value, interval) in zip(x, shares.values(), strict=True):
             axis.plot((at, at), interval or (value, value), color="black", linewidth=1)
             axis.text(at, max((value, *(interval or ()))) + 0.01, f"{value:.3f}", ha="center", va="bottom", fontsize=7)

@@ -14,6 +14,9 @@ import rich.text
 from jaxrec import results
 from jaxrec.records import Record
 
+# Okabe and Ito's, which the colour-blind can tell apart.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
 console = rich.console.Console(stderr=True)
 
 
@@ -96,13 +99,12 @@ def curves(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     units = [unit for unit in ("absolute", "relative") if any(r.epsilon_unit == unit for r in of_metric)]
     attacks = list(dict.fromkeys(r.attack for r in of_metric if r.attack))
     defences = list(dict.fromkeys(r.defence for r in of_metric))
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
     styles = (":", "--", "-", "-.")
     figure, axes = plt.subplots(
         1, max(len(units), 1), figsize=(5.4 * max(len(units), 1), 4), sharey=True, squeeze=False
     )
     for axis, unit in zip(axes[0], units, strict=False):
-        for defence, colour in zip(defences, itertools.cycle(colours), strict=False):
+        for defence, colour in zip(defences, itertools.cycle(COLOURS), strict=False):
             for attack, style in zip(attacks, itertools.cycle(styles), strict=False):
                 points = [
                     r
@@ -142,12 +144,11 @@ def forest(path: pathlib.Path, records: Sequence[Record], *, metric: str, k: int
     budgets = list(dict.fromkeys((r.epsilon, r.epsilon_unit) for r in of_metric if r.attack))
     attacks = list(dict.fromkeys(r.attack for r in of_metric if r.attack))
     defences = list(dict.fromkeys(r.defence for r in of_metric))
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
     figure, axes = plt.subplots(
         1, len(budgets), figsize=(2.6 + 3.4 * len(budgets), 1.2 + 0.26 * len(attacks)), sharey=True, squeeze=False
     )
     for axis, (epsilon, unit) in zip(axes[0], budgets, strict=True):
-        for place, (defence, colour) in enumerate(zip(defences, itertools.cycle(colours), strict=False)):
+        for place, (defence, colour) in enumerate(zip(defences, itertools.cycle(COLOURS), strict=False)):
             of_model = [r for r in of_metric if r.defence == defence]
             shown = [r for r in of_model if r.attack and (r.epsilon, r.epsilon_unit) == (epsilon, unit)]
             y = [attacks.index(r.attack or "") + 0.16 * (place - (len(defences) - 1) / 2) for r in shown]
@@ -202,7 +203,7 @@ def shares(path: pathlib.Path, records: Sequence[Record], *, metric: str) -> Non
     surfaces = list(dict.fromkeys(record.surface for record in of_metric))
     units = list(dict.fromkeys(record.epsilon_unit for record in of_metric))
     attacks = list(dict.fromkeys(record.attack for record in of_metric))
-    colours = ("#999999", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # Okabe and Ito's
+    colours = ("#999999", *COLOURS)
     figure, axes = plt.subplots(
         len(surfaces), len(units), figsize=(5.4 * len(units), 3.6 * len(surfaces)), sharey=True, squeeze=False
     )
@@ -298,13 +299,12 @@ def points(
 
     groups = list(dict.fromkeys(name.partition(", ")[0] for name in series))
     rests = list(dict.fromkeys(name.partition(", ")[2] for name in series))
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
     markers, styles = ("*", "o", "s", "^", "D"), ("-.", "-", "--", ":")
     figure, axes = plt.subplots(1, len(x), figsize=(5.4 * len(x), 4.8), sharey=True, squeeze=False)
     for place, (axis, label) in enumerate(zip(axes[0], x, strict=True)):
         for name, its_points in series.items():
             group, _, rest = name.partition(", ")
-            colour = colours[groups.index(group) % len(colours)]
+            colour = COLOURS[groups.index(group) % len(COLOURS)]
             kind = rests.index(rest)
             marker, size = markers[kind % len(markers)], 11 if kind == 0 else 5
             xs, ys = [point.x[place] for point in its_points], [point.y for point in its_points]
@@ -337,8 +337,7 @@ def learning_curves(
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
-    looks = itertools.product(("-", "--", ":"), colours)
+    looks = itertools.product(("-", "--", ":"), COLOURS)
     figure, axis = plt.subplots(figsize=(7.5, 4.8))
     for (name, points), (style, colour) in zip(curves.items(), looks, strict=False):
         epochs, values = zip(*points, strict=True)

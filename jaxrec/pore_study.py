@@ -199,20 +199,13 @@ def draw(path: pathlib.Path, found: Sequence[records.Record], num_users: int) ->
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = (
-        "#0072b2",
-        "#d55e00",
-        "#009e73",
-        "#cc79a7",
-        "#e69f00",
-    )  # Okabe and Ito's, which the colour-blind can tell apart
     attacks = list(dict.fromkeys(r.attack for r in found if r.attack))
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12, 3.9), layout="constrained")
     for axis, metric in zip(axes, METRICS, strict=True):
         of_metric = [r for r in found if r.metric == metric]
         clean = next(r for r in of_metric if r.attack is None)
         axis.axhline(clean.value, color="black", linestyle=":", label="clean")
-        for attack, colour, marker in zip(attacks, colours, (None, "o", "s", "^", "D"), strict=False):
+        for attack, colour, marker in zip(attacks, display.COLOURS, (None, "o", "s", "^", "D"), strict=False):
             points = [r for r in of_metric if r.attack == attack]
             x, y = [round((r.epsilon or 0) * num_users) for r in points], [r.value for r in points]
             axis.plot(

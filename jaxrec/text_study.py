@@ -324,7 +324,6 @@ def draw(path: pathlib.Path, found: Sequence[records.Record], *, metrics: Sequen
 
     filters = list(dict.fromkeys((r.model, r.defence) for r in found))
     threats = list(dict.fromkeys(r.attack for r in found if r.attack))
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, which the colour-blind can tell apart
     figure, axes = plt.subplots(1, len(metrics), figsize=(4.4 * len(metrics), 4.4), squeeze=False)
     for axis, metric in zip(axes[0], metrics, strict=True):
         for number, one in enumerate(filters):
@@ -335,7 +334,7 @@ def draw(path: pathlib.Path, found: Sequence[records.Record], *, metrics: Sequen
                     x, y = [r.epsilon or 0 for r in points], [r.value for r in points]
                     half = [r.interval[1] - r.value if r.interval else 0 for r in points]
                     label = f"{', '.join(filter(None, one))}: {threat}"
-                    colour = colours[number % len(colours)]
+                    colour = display.COLOURS[number % len(display.COLOURS)]
                     axis.errorbar(
                         x, y, half, linestyle=style, color=colour, marker="o", markersize=3, capsize=2, label=label
                     )
