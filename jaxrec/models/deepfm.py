@@ -69,7 +69,7 @@ def model(
 def of_both_fields(embedded: fields.Fields, init, of_fields, num_items: int) -> Model:
     """The model whose scores are `of_fields(params, fields of users, of items, of both)`, [..., F, D] each.
 
-    All items are scored for one user after another, as in `mlp.of_rows`.
+    All items are scored for one user after another, as in `mlp.of_parts`.
     """
 
     def score(params: Params, users: Array, items: Array) -> Array:

@@ -7,6 +7,8 @@ left to the loss. The first layer is two products, of p and of q, added: the sam
 once for all of its items.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,14 +26,26 @@ class Tower(nn.Module):
 
     widths: tuple[int, ...]
 
-    @nn.compact
-    def __call__(self, *rows: Array) -> Array:
-        layer = lambda width, name, **kw: nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), name=name, **kw)
-        parts = [(name, x) for name, x in zip(("user", "item", "both"), rows, strict=False) if x.shape[-1]]
-        hidden = sum(layer(self.widths[0], name, use_bias=name == "item")(x) for name, x in parts)
+    def setup(self) -> None:
+        layer = functools.partial(nn.Dense, kernel_init=nn.initializers.glorot_uniform())
+        self.user, self.both = (layer(self.widths[0], use_bias=False) for _ in range(2))
+        self.item = layer(self.widths[0])
         for number, width in enumerate(self.widths[1:], 1):
-            hidden = layer(width, f"layer_{number}")(nn.relu(hidden))
-        return nn.relu(hidden)
+            setattr(self, f"layer_{number}", layer(width))
+
+    def part(self, name: str, rows: Array) -> Array:
+        """What the rows of "user", "item" or "both" add to the first layer, [..., widths[0]]."""
+        return getattr(self, name)(rows)
+
+    def rest(self, parts: Array) -> Array:
+        """The sum of the parts [..., widths[0]] -> the last layer [..., widths[-1]]."""
+        for number in range(1, len(self.widths)):
+            parts = getattr(self, f"layer_{number}")(nn.relu(parts))
+        return nn.relu(parts)
+
+    def __call__(self, *rows: Array) -> Array:
+        named = zip(("user", "item", "both"), rows, strict=False)
+        return self.rest(jnp.asarray(sum(self.part(name, x) for name, x in named if x.shape[-1])))
 
 
 def model(
@@ -63,12 +77,15 @@ def model(
         weights = {"layers": layers, "output": gmf.output_layer(output_key, dimension)}
         return {**embeddings.init(table_key), "weights": weights}
 
-    def score_rows(params: Params, users: Array, items: Array) -> Array:
+    def part(params: Params, name: str, rows: Array) -> Array:
+        return jnp.asarray(tower.apply({"params": params["weights"]["layers"]}, name, rows, method="part"))
+
+    def joined(params: Params, user: Array, item: Array) -> Array:
         weights = params["weights"]
-        hidden: PyTree = tower.apply({"params": weights["layers"]}, users, items)
+        hidden: PyTree = tower.apply({"params": weights["layers"]}, user + item, method="rest")
         return weights["output"]["bias"] + hidden @ weights["output"]["kernel"]
 
-    return of_rows(embeddings, init, score_rows)
+    return of_parts(embeddings, init, part, joined)
 
 
 def width(dimension: int, num_layers: int) -> int:
@@ -81,17 +98,23 @@ def widths(dimension: int, num_layers: int) -> tuple[int, ...]:
     return tuple(width(dimension, number) for number in range(num_layers, 0, -1))
 
 
-def of_rows(embeddings: Model, init, score_rows) -> Model:
-    """The model with the tables of `embeddings` whose scores are `score_rows` of a user's and an item's row.
+def of_parts(embeddings: Model, init, part, joined) -> Model:
+    """The model with the tables of `embeddings` whose scores are `joined(params, user's part, item's part)`, where
+    `part(params, "user" or "item", rows)` is what depends on one row alone.
 
-    All items are scored for one user after another: their hidden layers [B, I, W] would not fit a cache.
+    All items are scored for one user after another: their hidden layers [B, I, W] would not fit a cache, and a gradient
+    computes them again rather than keep them. The items' parts are computed once for all users.
     """
+
+    def score_rows(params: Params, users: Array, items: Array) -> Array:
+        return joined(params, part(params, "user", users), part(params, "item", items))
 
     def score(params: Params, users: Array, items: Array) -> Array:
         return score_rows(params, params["tables"]["user"][users], params["tables"]["item"][items])
 
     def score_all(params: Params, users: Array) -> Array:
-        tables = params["tables"]
-        return jax.lax.map(lambda user: score_rows(params, tables["user"][user][None], tables["item"]), users)
+        of_users = part(params, "user", params["tables"]["user"][users][:, None])
+        of_items = part(params, "item", params["tables"]["item"])
+        return jax.lax.map(jax.checkpoint(lambda user: joined(params, user, of_items)), of_users)
 
     return Model(init=init, score=score, score_all=score_all, score_rows=score_rows, reads=embeddings.reads)

@@ -42,14 +42,17 @@ def model(
         weights = {"layers": layers, "output": gmf.output_layer(output_key, 2 * dimension)}
         return {**embeddings.init(table_key), "weights": weights}
 
-    def score_rows(params: Params, users: Array, items: Array) -> Array:
-        weights = params["weights"]
-        product = users[..., :dimension] * items[..., :dimension]
-        hidden: PyTree = tower.apply({"params": weights["layers"]}, users[..., dimension:], items[..., dimension:])
-        of_product, of_hidden = jnp.split(weights["output"]["kernel"], 2)
-        return weights["output"]["bias"] + product @ of_product + hidden @ of_hidden
+    def part(params: Params, name: str, rows: Array) -> tuple[Array, Array]:
+        layers = {"params": params["weights"]["layers"]}
+        return rows[..., :dimension], jnp.asarray(tower.apply(layers, name, rows[..., dimension:], method="part"))
 
-    return mlp.of_rows(embeddings, init, score_rows)
+    def joined(params: Params, user: tuple[Array, Array], item: tuple[Array, Array]) -> Array:
+        weights = params["weights"]
+        of_product, of_hidden = jnp.split(weights["output"]["kernel"], 2)
+        hidden: PyTree = tower.apply({"params": weights["layers"]}, user[1] + item[1], method="rest")
+        return weights["output"]["bias"] + (user[0] * item[0]) @ of_product + hidden @ of_hidden
+
+    return mlp.of_parts(embeddings, init, part, joined)
 
 
 def pretrained(gmf_params: Params, mlp_params: Params, *, alpha: float = 0.5) -> Params:
