@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import min_max, norms, surfaces, worst_of
+from jaxrec import min_max, norms, objectives, sampling, surfaces, worst_of
 from jaxrec.attacks import fgsm, pgd
 from jaxrec.board import PLAIN, TEACHER, UNITS, Defence, Setting, Subject
 from jaxrec.defences import (
@@ -135,6 +135,20 @@ def of_length_one(on: Subject) -> Sequence[Setting] | str:
 def smoothed_labels(on: Subject) -> list[Setting]:
     """A control: label smoothing."""
     return [Setting(f"smoothing {share:g}", on.smoothed(share)) for share in (0.1, 0.3)]
+
+
+def softmaxed(on: Subject) -> Sequence[Setting] | str:
+    """A control: a list's softmax, which distillation's student learns from a teacher, learnt from labels."""
+    if on.name == "MF":
+        log_q = sampling.log_frequency(on.train)
+        corrected = objectives.in_batch(model=on.model, log_q=log_q)
+        return [
+            Setting("of the batch's positives", objectives.in_batch(model=on.model)),
+            Setting("of the batch's positives, less their log frequency", corrected, dense=True),
+        ]
+    if on.name == "NeuMF":
+        return [Setting(f"of the negatives, temperature {t:g}", on.softened(t)) for t in (1.0, 5.0)]
+    return "its examples have one negative, of which the softmax is the pairwise loss"
 
 
 def averaged(on: Subject) -> list[Setting]:
@@ -327,6 +341,7 @@ ALL: dict[str, Defence] = {
     "dropout (control)": dropped,
     "normalised (control)": of_length_one,
     "label smoothing (control)": smoothed_labels,
+    "softmax (control)": softmaxed,
     "ensemble (control)": averaged,
     "APR": against(one_step),
     "PGD-3 training": against(three_steps),

@@ -126,16 +126,23 @@ def in_batch(*, model: Model, log_q: Array | np.ndarray | None = None) -> Object
     Args:
         model: Whose scores are compared.
         log_q: [I], the log of the probability that an example's positive is item j. The paper estimates it while data
-            stream by; here they lie still, and `sampling.log_frequency` counts. None for no correction.
+            stream by; here they lie still, and `sampling.log_frequency` counts. None for no correction. It is looked up
+            by the batch's ids, so steps must be dense (`reads=None`).
 
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)`, the sum over the examples whose `where` is true. The
         positive elsewhere in the batch is no negative, unlike in the paper. Under several devices the others are those
         of the same device, so that the outcome depends on their number. The metrics are sums: `loss` and `examples`.
+
+    Raises:
+        ValueError: When it is used, if the table "item" has other rows than `log_q`, as in a step on the touched rows.
     """
 
     def objective(params, batch, key, reduce):
         del key, reduce  # deterministic; see above
+        num_rows = len(params["tables"].get("item", ()))
+        if log_q is not None and num_rows not in (0, len(log_q)):
+            raise ValueError(f"Expected {len(log_q)} rows of the table item, got {num_rows}: log_q needs dense steps.")
         users, items, where = batch["users"], batch["pos"], batch["where"]
         scores = model.score(params, users[:, None], items[None])
         if log_q is not None:

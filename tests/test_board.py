@@ -351,8 +351,8 @@ def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
         == {
             "MF": {*clicks, "edge dropout", "contrastive"},
             "NeuMF": {"norms grown (control)", "certified margin", "edge dropout", "contrastive"},
-            "LightGCN": {*clicks, "normalised (control)", "contrastive"},
-            "SASRec": {*clicks, *of_sequence, "certified margin", "edge dropout"},
+            "LightGCN": {*clicks, "normalised (control)", "softmax (control)", "contrastive"},
+            "SASRec": {*clicks, *of_sequence, "softmax (control)", "certified margin", "edge dropout"},
         }[subject.name]
     )
 

@@ -53,6 +53,14 @@ def test_the_in_batch_objective_is_a_softmax_over_the_other_items_less_their_log
     assert (float(metrics["loss"]), int(metrics["examples"])) == (float(loss), 4)
 
 
+def test_the_correction_refuses_a_step_on_the_touched_rows():
+    model = mf.model(num_users=6, num_items=4, dimension=3)
+    batch = {"users": jnp.arange(4), "pos": jnp.arange(4), "where": jnp.ones(4, bool)}
+    objective = objectives.in_batch(model=model, log_q=np.zeros(7, np.float32))
+    with pytest.raises(ValueError, match="Expected 7 rows of the table item, got 4"):
+        objective(sides.drawn(model), batch, jax.random.key(0), lambda x: x)
+
+
 def test_log_frequency_is_of_training_rows_and_finite_for_items_without_one():
     train, _ = planted_groups.groups()
     counts = np.bincount(train.items, minlength=planted_groups.NUM_ITEMS)
