@@ -91,7 +91,7 @@ def _parse(config: type[ConfigT], args: Sequence[str], description: str | None) 
             parsed, unknown = tyro.cli(
                 config,
                 prog=_prog(),
-                description=description,
+                description=_lines_kept(description or ""),
                 args=args,
                 return_unknown_args=True,
                 use_underscores=False,
@@ -103,6 +103,11 @@ def _parse(config: type[ConfigT], args: Sequence[str], description: str | None) 
     if unknown:
         _leave(_unknown_argument(unknown[0], config), 2)
     return parsed
+
+
+def _lines_kept(docstring: str) -> str:
+    """The docstring with its lines "Expected:", "Cost:" and "Run:" set in by one: tyro joins those that are not."""
+    return re.sub(r"^(?= |(Expected|Cost|Run):)", " ", docstring, flags=re.MULTILINE)
 
 
 def _one_line(box: str) -> str:

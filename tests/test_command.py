@@ -125,6 +125,9 @@ def test_zero_is_no_positive_number_but_a_legal_radius():
 EXPERIMENT = '''
     """APR against its twin: a claim.
 
+    Expected: it holds,
+              or not.
+    Cost:     none.
     Run:      python -m apr
     """
 
@@ -168,6 +171,9 @@ def test_help_shows_claim_flags_help_and_defaults_and_imports_nothing_heavy(star
     assert done.stdout.startswith("usage: python -m apr ")
     words = " ".join(done.stdout.replace("│", " ").split())
     assert "APR against its twin: a claim." in words
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    start_of = lines.index("Expected: it holds,")
+    assert lines[start_of + 1 : start_of + 4] == ["or not.", "Cost:     none.", "Run:      python -m apr"]
     assert "--epsilon FLOAT radius of the ball; 0.5 in the paper (default: 0.5)" in words
     assert done.stdout.splitlines()[-1] == "[]"
 
