@@ -21,7 +21,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from jaxrec import command, runtime
+from jaxrec import command, errors, runtime
 
 ModelName = Literal["MF", "NeuMF", "LightGCN", "SASRec"]
 
@@ -67,7 +67,12 @@ def main(config: Config) -> None:
     from jaxrec import bench, board, board_defences, board_exam, board_records, run_directory, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
-    data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
+    data = study.movielens_1m_in_order(config.data_dir, seed=config.seed, num_users=config.users)
+    if data.split.train.timestamps is None and "SASRec" in config.models:
+        raise errors.InputError(
+            "Expected movielens-1m/sequences.txt or ratings.dat, which have the order of time, for --models SASRec; "
+            f"got {data.name}."
+        )
     seeds = range(config.seed, config.seed + config.num_seeds)
     rows, examined = board.rows(subjects(config, data.split.train), board_defences.ALL), exam(config)
     asked = board.chosen([row for row in rows if row.subject.name in config.models], config.only)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import min_max, norms, objectives, sampling, surfaces, worst_of
+from jaxrec import losses, min_max, norms, objectives, surfaces, worst_of
 from jaxrec.attacks import fgsm, pgd
 from jaxrec.board import PLAIN, TEACHER, UNITS, Defence, Setting, Subject
 from jaxrec.defences import (
@@ -140,12 +140,8 @@ def smoothed_labels(on: Subject) -> list[Setting]:
 def softmaxed(on: Subject) -> Sequence[Setting] | str:
     """A control: a list's softmax, which distillation's student learns from a teacher, learnt from labels."""
     if on.name == "MF":
-        log_q = sampling.log_frequency(on.train)
-        corrected = objectives.in_batch(model=on.model, log_q=log_q)
-        return [
-            Setting("of the batch's positives", objectives.in_batch(model=on.model)),
-            Setting("of the batch's positives, less their log frequency", corrected, dense=True),
-        ]
+        make = functools.partial(objectives.among_batch, model=on.model)
+        return [Setting(f"of the batch's items, temperature {t:g}", make(loss=losses.softened(t))) for t in (1.0, 5.0)]
     if on.name == "NeuMF":
         return [Setting(f"of the negatives, temperature {t:g}", on.softened(t)) for t in (1.0, 5.0)]
     return "its examples have one negative, of which the softmax is the pairwise loss"

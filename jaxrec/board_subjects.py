@@ -94,7 +94,7 @@ def sequential(train: Interactions, *, max_length: int = 200, **others: Any) -> 
         name="SASRec",
         model=model,
         clean_of=next_item,
-        softened=lambda temperature: next_item(model, _softmax(temperature)),
+        softened=lambda temperature: next_item(model, losses.softened(temperature)),
         smoothed=lambda smoothing: next_item(model, _bce(smoothing)),
         list_scores=consistency.all_items(num_items=train.num_items),
         surface=surfaces.tables("item"),
@@ -115,9 +115,5 @@ def _bce(smoothing: float):
     return label_smoothing.listwise(losses.bce, smoothing=smoothing)
 
 
-def _softmax(temperature: float):
-    return lambda scores, *others: losses.softmax(scores / temperature, *others)
-
-
 def _softened(model: Model) -> Callable[[float], Objective]:
-    return lambda temperature: objectives.listwise(model=model, loss=_softmax(temperature))
+    return lambda temperature: objectives.listwise(model=model, loss=losses.softened(temperature))

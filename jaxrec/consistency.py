@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrec import losses, min_max, oracles, perturbations
+from jaxrec import losses, min_max, objectives, oracles, perturbations
 from jaxrec.types import Array, Attack, Model, Objective, Params, Scalar, Surface
 
 ListScores = Callable[[Model, Params, Mapping[str, Array]], tuple[Array, Array]]
@@ -45,19 +44,12 @@ def all_items(*, num_items: int) -> ListScores:
 
 
 def batch_items(model: Model, params: Params, batch: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Each example's user on the items of the batch: scores [B, C] and where [1, C].
+    """Each example's user on `objectives.distinct_items` of the batch: scores [B, C] and where [1, C].
 
-    An item that comes more than once is listed once, and those of examples that do not count are not. Under several
-    devices the items are those of the same device, so that the outcome depends on their number.
+    Under several devices the items are those of the same device, so that the outcome depends on their number.
     """
-    num_examples = len(batch["pos"])
-    columns = [batch["pos"][:, None], batch["neg"].reshape(num_examples, -1)]
-    items = jnp.concatenate(columns, axis=1)
-    none = np.iinfo(np.int32).max
-    items = jnp.sort(jnp.where(batch["where"][:, None], items, none).reshape(-1))
-    listed = (items != none) & jnp.concatenate([jnp.ones(1, bool), items[1:] != items[:-1]])
-    scores = model.score(params, batch["users"][:, None], jnp.where(listed, items, 0)[None])
-    return scores, listed[None]
+    items, listed = objectives.distinct_items(batch)
+    return model.score(params, batch["users"][:, None], items[None]), listed[None]
 
 
 def own_items(model: Model, params: Params, batch: Mapping[str, Array]) -> tuple[Array, Array]:

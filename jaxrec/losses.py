@@ -136,6 +136,11 @@ def softmax(scores: Array, relevant: Array, where: Array | None = None) -> Array
     return -jnp.sum(weights * jnp.where(kept, log_likelihood, 0), axis=-1)
 
 
+def softened(temperature: Scalar) -> Callable[..., Array]:
+    """Builds `softmax` of the scores over a temperature."""
+    return lambda scores, *others: softmax(scores / temperature, *others)
+
+
 def hardest(scores: Array, relevant: Array, where: Array | None = None) -> Array:
     """BPR of the relevant entries' mean score against the highest scored other: dynamic negative sampling.
 

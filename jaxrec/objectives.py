@@ -1,7 +1,7 @@
 """What a clean training step minimises: a model and a loss, summed over the batch.
 
-`pairwise`, `listwise` and `in_batch` for implicit feedback, `rating` for ratings, `sequences.next_item` for item
-sequences.
+`pairwise`, `listwise`, `among_batch` and `in_batch` for implicit feedback, `rating` for ratings, `sequences.next_item`
+for item sequences.
 """
 
 from collections.abc import Callable, Mapping
@@ -113,6 +113,50 @@ def _scores_and_sizes(
     scores = score_rows(params, user[:, None], items)
     sizes = scores.shape[1] * rows.sums(jnp.square(user)) + jnp.sum(rows.sums(jnp.square(items)), axis=1)
     return scores, sizes
+
+
+def among_batch(*, model: Model, loss: Callable[[Array, Array, Array], Array] = losses.softmax) -> Objective:
+    """Builds the softmax of a positive among the batch's distinct items, positives and uniform negatives alike:
+
+        softmax over `distinct_items` of score(user, item)
+
+    After Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW 2020
+    companion, doi:10.1145/3366424.3386195, who count an item as often as it comes and correct for it; here each counts
+    once. For models in which `score` of users [B, 1] and items [1, C] computes each side once.
+
+    Args:
+        model: Whose scores are compared.
+        loss: (scores [B, C], relevant [B, C], where [B, C]) -> [B].
+
+    Returns:
+        `(params, batch, key, reduce) -> (loss [], metrics)`, the sum over the examples whose `where` is true. Other
+        examples' positives are negatives, also where the user has seen them. Under several devices the items are those
+        of the same device, so that the outcome depends on their number. The metrics are sums: `loss` and `examples`.
+    """
+
+    def objective(params, batch, key, reduce):
+        del key, reduce  # deterministic; see above
+        items, listed = distinct_items(batch)
+        scores = model.score(params, batch["users"][:, None], items[None])
+        relevant = (items[None] == batch["pos"][:, None]) & listed[None]
+        among = loss(scores, relevant.astype(scores.dtype), jnp.broadcast_to(listed[None], scores.shape))
+        total = jnp.sum(jnp.where(batch["where"], among, 0))
+        return total, {"loss": total, "examples": jnp.sum(batch["where"])}
+
+    return objective
+
+
+def distinct_items(batch: Mapping[str, Array]) -> tuple[Array, Array]:
+    """The positives and negatives of a batch, int32 [C], and which places are filled, bool [C]; 0 elsewhere.
+
+    An item that comes more than once is listed once, and those of examples that do not count are not.
+    """
+    columns = [batch["pos"][:, None], batch["neg"].reshape(len(batch["pos"]), -1)]
+    none = np.iinfo(np.int32).max
+    items = jnp.where(batch["where"][:, None], jnp.concatenate(columns, axis=1), none)
+    items = jnp.sort(items.reshape(-1))
+    listed = (items != none) & jnp.concatenate([jnp.ones(1, bool), items[1:] != items[:-1]])
+    return jnp.where(listed, items, 0), listed
 
 
 def in_batch(*, model: Model, log_q: Array | np.ndarray | None = None) -> Objective:

@@ -55,6 +55,16 @@ def movielens_1m(data_dir: pathlib.Path | None, *, seed: int, num_users: int | N
     return Data(split, located.name, title, "leave-one-out, a validation item", fingerprint, located)
 
 
+def movielens_1m_in_order(data_dir: pathlib.Path | None, *, seed: int, num_users: int | None = None) -> Data:
+    """MovieLens-1M with the order of time, where it can be had: the published leave-one-out files have none.
+
+    `sequences.txt` (`published`, 3,416 items) where it lies in the data folder; else as `movielens_1m`.
+    """
+    if published.find("ml-1m-sequences", data_dir):
+        return published_split("ml-1m-sequences", data_dir, num_users=num_users)
+    return movielens_1m(data_dir, seed=seed, num_users=num_users)
+
+
 def movielens_100k(
     data_dir: pathlib.Path | None,
     *,

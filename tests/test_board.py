@@ -58,7 +58,7 @@ SUBJECT = board.Subject(
     name="MF",
     model=MODEL,
     clean_of=lambda model: objectives.pairwise(model=model),
-    softened=lambda t: objectives.listwise(model=MODEL, loss=lambda s, r: losses.softmax(s / t, r)),
+    softened=lambda t: objectives.listwise(model=MODEL, loss=losses.softened(t)),
     smoothed=lambda s: CLEAN,
     list_scores=consistency.all_items(num_items=60),
     surface=surfaces.tables("user", "item"),
@@ -357,10 +357,19 @@ def test_every_defence_can_be_trained_on_every_model_or_says_why_not(place):
     )
 
 
+def test_histories_need_the_order_of_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "movielens_1m_in_order", lambda *_, **__: DATA)  # without times
+    with pytest.raises(types.InputError, match="order of time, for --models SASRec; got drawn"):
+        experiment.main(experiment.Config(run_dir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_the_experiment_makes_the_board(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "movielens_1m", lambda *_, **__: DATA)
-    config = experiment.Config(smoke=True, only=("MF/APR",), run_dir=tmp_path / "run", absolute_epsilons=())
+    monkeypatch.setattr(study, "movielens_1m_in_order", lambda *_, **__: DATA)
+    config = experiment.Config(
+        models=("MF",), smoke=True, only=("MF/APR",), run_dir=tmp_path / "run", absolute_epsilons=()
+    )
     with pytest.raises(types.InputError, match="got MF/APR"):
         experiment.main(dataclasses.replace(config, models=("NeuMF",)))
     monkeypatch.setattr(experiment, "SMOKE", experiment.SMOKE | {"doubted_users": 0, "num_steps": 1})

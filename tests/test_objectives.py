@@ -121,6 +121,22 @@ def rated(l2):
     return both(toys.params())
 
 
+def test_among_the_batch_each_item_is_listed_once():
+    params = toys.params()
+    batch = {
+        "users": jnp.array([0, 1, 2]),
+        "pos": jnp.array([1, 3, 5]),
+        "neg": jnp.array([[3, 2], [2, 2], [4, 4]]),
+        "where": jnp.array([True, True, False]),
+    }
+    scores = np.asarray(toys.MODEL.score_all(params, batch["users"]), float)[:, [1, 2, 3]]  # 4 and 5 do not count
+    expected = -sum(scores[row, place] - np.log(np.exp(scores[row]).sum()) for row, place in ((0, 0), (1, 2)))
+    objective = objectives.among_batch(model=toys.MODEL)
+    loss, metrics = jax.jit(lambda params: objective(params, batch, KEY, alone))(params)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert (float(metrics["loss"]), int(metrics["examples"])) == (float(loss), 2)
+
+
 def test_the_rating_objective_is_the_sum_of_squared_errors_and_of_both_rows_for_each_rating():
     (total, metrics), _ = rated(0.3)
     tables = jax.tree.map(lambda table: np.asarray(table, float), toys.params()["tables"])

@@ -31,21 +31,27 @@ class Located(NamedTuple):
     words: str
 
 
+def find(name: Name, data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path | None:
+    """The folder with a split's files: the given one, or the folder of them in it; by default in $JAXREC_DATA."""
+    folder, file = _FILES[name]
+    root = data_dir or os.environ.get("JAXREC_DATA")
+    places = [] if root is None else [pathlib.Path(root), pathlib.Path(root) / folder]
+    return next((place for place in places if reading.find(place, file)), None)
+
+
 def load(name: Name, data_dir: str | os.PathLike[str] | None = None) -> Located:
     """Loads a published split.
 
     Args:
         name: Which; see the module.
-        data_dir: A folder with its files, or with the folder of them; by default $JAXREC_DATA.
+        data_dir: As in `find`.
 
     Raises:
         InputError: If the files are not there or malformed.
     """
-    folder, file = _FILES[name]
-    root = data_dir or os.environ.get("JAXREC_DATA")
-    places = [] if root is None else [pathlib.Path(root), pathlib.Path(root) / folder]
-    place = next((place for place in places if reading.find(place, file)), None)
+    (folder, file), place = _FILES[name], find(name, data_dir)
     if place is None:
+        root = data_dir or os.environ.get("JAXREC_DATA")
         where = f"got {root}, which has none of it" if root else "set JAXREC_DATA or --data-dir"
         raise InputError(f"Expected a data folder with {file} (also in {folder}/), plain, .gz or .xz; {where}.")
     if name == "gowalla":

@@ -29,7 +29,7 @@ def objective(
         sum over examples and items of -p_teacher * log p_student,   p = softmax(scores / temperature)
 
     The teacher is trained at the same temperature on the data: `objectives.listwise` with
-    `lambda scores, relevant: losses.softmax(scores / temperature, relevant)`. The student is used without one.
+    `losses.softened(temperature)`. The student is used without one.
     As in the paper the data's labels are not used again, and the loss is not multiplied by the squared temperature, as
     in distillation for compression: learning rates grow with it.
 

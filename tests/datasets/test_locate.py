@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxrec import provenance, splits
+from jaxrec import provenance, splits, study
 from jaxrec.datasets import download, locate, ml1m
 from jaxrec.types import InputError
 
@@ -323,3 +323,15 @@ def test_movies_of_the_sample():
     assert "Animation" in toy_story["genres"]
     with pytest.raises(InputError, match="nothing of its users"):
         locate.users(located)
+
+
+def test_the_order_of_time_comes_from_sequences_where_they_lie(tmp_path):
+    put_leave_one_out(tmp_path)
+    without = study.movielens_1m_in_order(tmp_path, seed=0)
+    assert (without.name, without.split.train.timestamps) == (locate.LEAVE_ONE_OUT, None)
+    (tmp_path / "movielens-1m").mkdir()
+    (tmp_path / "movielens-1m" / "sequences.txt").write_text("1 5 4 3 2 1\n2 1 2 3 4\n")
+    data = study.movielens_1m_in_order(tmp_path, seed=0)
+    items = np.asarray(data.split.train.item_ids)
+    assert list(items[data.split.train.items[data.split.train.users == 0]]) == [5, 4, 3]
+    assert list(items[data.split.test.items]) == [1, 4]
