@@ -326,12 +326,12 @@ def test_movies_of_the_sample():
 
 
 def test_the_order_of_time_comes_from_sequences_where_they_lie(tmp_path):
-    put_leave_one_out(tmp_path)
-    without = study.movielens_1m_in_order(tmp_path, seed=0)
+    folder = put_leave_one_out(tmp_path / "data")
+    without = study.movielens_1m_in_order(folder, seed=0)
     assert (without.name, without.split.train.timestamps) == (locate.LEAVE_ONE_OUT, None)
-    (tmp_path / "movielens-1m").mkdir()
-    (tmp_path / "movielens-1m" / "sequences.txt").write_text("1 5 4 3 2 1\n2 1 2 3 4\n")
-    data = study.movielens_1m_in_order(tmp_path, seed=0)
-    items = np.asarray(data.split.train.item_ids)
-    assert list(items[data.split.train.items[data.split.train.users == 0]]) == [5, 4, 3]
-    assert list(items[data.split.test.items]) == [1, 4]
+    (folder / "movielens-1m").mkdir()
+    (folder / "movielens-1m" / "sequences.txt").write_text("1 5 4 3 2 1\n2 1 2 3 4\n")
+    train, _, test, _ = study.movielens_1m_in_order(folder, seed=0).split
+    items = np.asarray(train.item_ids)
+    assert list(items[train.items[train.users == 0]]) == [5, 4, 3]
+    assert list(items[test.items]) == [1, 4]
