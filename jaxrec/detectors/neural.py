@@ -55,10 +55,18 @@ class Perceptron(sklearn.base.ClassifierMixin, sklearn.base.BaseEstimator):
         )
         return self
 
+    def decision_function(self, features: np.ndarray) -> np.ndarray:
+        """Logits of being fake, [N]: they still differ where probabilities are 1."""
+        return np.asarray(_logits(self.params_, self._standard(features), hidden=self.hidden))
+
+    def slopes(self, features: np.ndarray) -> np.ndarray:
+        """Derivatives of the logits by the features, [N, F]; also beyond `LIMIT`, where the logits stand still."""
+        slopes = np.asarray(_slopes(self.params_, self._standard(features), hidden=self.hidden))
+        return slopes / np.where(self.scale_ > 0, self.scale_, 1)
+
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of real and fake, [N, 2]."""
-        logits = _Layers(self.hidden).apply({"params": self.params_}, self._standard(features))
-        chance = np.asarray(jax.nn.sigmoid(jnp.asarray(logits)), np.float64)
+        chance = np.asarray(jax.nn.sigmoid(self.decision_function(features)), np.float64)
         return np.stack([1 - chance, chance], axis=1)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -68,6 +76,17 @@ class Perceptron(sklearn.base.ClassifierMixin, sklearn.base.BaseEstimator):
     def _standard(self, features: np.ndarray) -> Array:
         spread = np.where(self.scale_ > 0, self.scale_, 1)
         return jnp.asarray(np.clip((features - self.mean_) / spread, -LIMIT, LIMIT), jnp.float32)
+
+
+@jax.jit(static_argnames="hidden")
+def _logits(params: Params, x: Array, *, hidden: int) -> Array:
+    return jnp.asarray(_Layers(hidden).apply({"params": params}, x))
+
+
+@jax.jit(static_argnames="hidden")
+def _slopes(params: Params, x: Array, *, hidden: int) -> Array:
+    """Of each row's logit by the row."""
+    return jax.grad(lambda x: _logits(params, x, hidden=hidden).sum())(x)
 
 
 @jax.jit(static_argnames=("hidden", "num_steps"))
