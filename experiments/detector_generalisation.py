@@ -41,10 +41,11 @@ class Config:
     smoke: bool = False  # the whole path on 200 users, three kinds, one seed
 
 
-SHARES = dict.fromkeys(("fakes", "own", "rate"), command.Expected("in (0, 1)", lambda value: 0 < value < 1))
-COUNTS = ("exchanges", "profile_size", "num_targets", "steps", "l2", "num_seeds")
-EXPECTED = SHARES | dict.fromkeys(COUNTS, command.POSITIVE)
-EXPECTED |= dict.fromkeys(("num_selected", "seed"), command.NON_NEGATIVE)
+EXPECTED = {
+    **dict.fromkeys(("fakes", "own", "rate"), command.Expected("in (0, 1)", lambda value: 0 < value < 1)),
+    **dict.fromkeys(("exchanges", "profile_size", "num_targets", "steps", "l2", "num_seeds"), command.POSITIVE),
+    **dict.fromkeys(("num_selected", "seed"), command.NON_NEGATIVE),
+}
 
 
 def main(config: Config) -> None:
@@ -71,26 +72,33 @@ def main(config: Config) -> None:
 
 def parts(config: Config):
     """The data, the attacks, the detectors and the victim."""
-    from jaxrec import generalisation_study, poison_parts, study
+    import functools
+
+    from jaxrec import generalisation_study, poison_parts, poison_victims, study
     from jaxrec.detectors import classifier, neural
+    from jaxrec.models import ease
 
     data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     names = dict.fromkeys((*config.kinds, *config.plain, config.start, generalisation_study.GENERATED))
-    shared = {"dimension": 32, "ease_l2": config.l2, "ials_l2": 0.01}
-    sizes = {"profile_size": config.profile_size, "num_selected": config.num_selected, "num_steps": config.steps}
-    unused = {"epochs": dict.fromkeys(("MF-BPR", "NeuMF", "LightGCN", "Mult-VAE"), 1)}
-    unused |= {"neighbours": 20, "graph_batch": 1, "user_batch": 1}
     num_users = data.split.train.num_users
     labelled = ("classifier", "neural")
     return generalisation_study.Setting(
         data=data,
-        kinds=poison_parts.attacks(list(names), **sizes, **shared),
+        kinds=poison_parts.attacks(
+            list(names),
+            profile_size=config.profile_size,
+            num_selected=config.num_selected,
+            num_steps=config.steps,
+            dimension=32,
+            ease_l2=config.l2,
+            ials_l2=0.01,
+        ),
         tested=config.kinds,
         plain=config.plain,
         start=config.start,
         estimators={"classifier": classifier.forest(), "neural": neural.Perceptron()},
-        references={name: found for name, found in poison_parts.detectors().items() if name not in labelled},
-        victim=poison_parts.victims(["EASE"], **shared, **unused)["EASE"],
+        references={name: detector for name, detector in poison_parts.detectors().items() if name not in labelled},
+        victim=poison_victims.solved(functools.partial(ease.model, l2=config.l2)),
         num_fakes=round(config.fakes * num_users),
         num_own=round(config.own * num_users),
         num_exchanges=config.exchanges,

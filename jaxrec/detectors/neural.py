@@ -94,7 +94,7 @@ def _slopes(params: Params, x: Array, *, hidden: int) -> Array:
 
 @jax.jit(static_argnames=("hidden", "num_steps"))
 def _trained(key: Key, x: Array, weights: Array, learning_rate: Array, *, hidden: int, num_steps: int) -> Params:
-    """Weights after full-batch steps on the binary cross-entropy, by what rows [N] weigh as real and as fake, [2, N]."""
+    """Weights after full-batch steps on the binary cross-entropy; rows weigh [2, N], as real and as fake."""
     layers, optimizer = _Layers(hidden), optax.adam(learning_rate)
 
     def loss(params: Params) -> Array:
