@@ -200,6 +200,7 @@ def hardened(directory: pathlib.Path, setting: Setting, estimator: str, seed: in
         poison = adaptive.wrap(again(fakes), num_exchanges=setting.num_exchanges, **knows)
         return _kept(directory, f"{name}-{estimator}-{seed}", lambda: poison(jax.random.key(seed), known, targets))
 
+    # What all fakes of a kind have stays: the targets, and what it selects.
     pushed = [np.flatnonzero(np.bincount(part.items) == part.num_users) for part in plain]
     perturbed = [
         against(part, plain, f"perturbed-{kind}", items)
