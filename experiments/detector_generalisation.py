@@ -9,8 +9,8 @@ feedback love/hate is the random attack, and stands for no kind of its own.
 
 Expected: one seed, five kinds: left out, recall on average fakes .02 (trees) and .06 (perceptron), learned from .55 and
           .98; exact EASE .00 and .00, .02 and .68. Adaptive fakes: hardened .11 and .02, oversampled .02 and .00; plain
-          ones .44 and .79, .88 and 1.00: the declared gain is not worth its price (docs/poisoning.md; 9b6f795).
-Cost:     about 2.5 minutes of CPU a seed for five kinds, on one thread of an AMD EPYC shared with others.
+          ones .44 and .79, .88 and 1.00: the declared gain is not worth its price (docs/poisoning.md; a23f650).
+Cost:     under 3 minutes of CPU a seed for five kinds, on one thread of an AMD EPYC shared with others.
 Run:      python -m experiments.detector_generalisation
 """
 
