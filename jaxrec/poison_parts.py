@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import optax
 
 from jaxrec import command, losses, objectives, poison_victims, sampling, sequences
-from jaxrec.detectors import classifier, isolation_forest, pca
+from jaxrec.detectors import classifier, isolation_forest, neural, pca, spectral
 from jaxrec.fake_profiles import Direction
 from jaxrec.inner import ease as exact_ease
 from jaxrec.inner import ials as exact_ials
@@ -142,4 +142,7 @@ def victims(
 
 def detectors() -> dict[str, Detector]:
     """{name: detector}; PCA, which defences go by, first."""
-    return {"PCA": pca.detector(), "forest": isolation_forest.detector(), "classifier": classifier.detector()}
+    return {
+        "PCA": pca.detector(), "spectral": spectral.detector(), "forest": isolation_forest.detector(),
+        "classifier": classifier.detector(), "neural": neural.detector(),
+    }  # fmt: skip

@@ -17,10 +17,11 @@ from jaxrec import profiles
 from jaxrec.types import Interactions
 
 NAMES = ("rdma", "wdma", "degree_similarity", "length_variance", "filler_variance_push", "filler_variance_nuke")
+NUM_NEIGHBOURS = 25  # whose mean cosine is the degree of similarity
 CHUNK = 512  # users whose similarities with all others are held at a time
 
 
-def statistics(interactions: Interactions, *, num_neighbours: int = 25) -> np.ndarray:
+def statistics(interactions: Interactions, *, num_neighbours: int = NUM_NEIGHBOURS) -> np.ndarray:
     """The statistics `NAMES` of every user, float64 [U, 6]; r is a rating, m_i an item's mean, l_i its ratings.
 
         rdma                  mean over the user's items of |r - m_i| / l_i

@@ -17,6 +17,7 @@ import sklearn.base
 from jaxrec.detectors import classifier
 from jaxrec.types import Array, Detector, Key, Params, Poison
 
+ROWS = 256  # that training is padded to a multiple of: tables of nearly one size compile once
 LIMIT = 5.0  # standard deviations beyond which a statistic counts no more: a few profiles are hundreds long
 
 
@@ -45,20 +46,30 @@ class Perceptron(sklearn.base.ClassifierMixin, sklearn.base.BaseEstimator):
         """Fits on features [N, F] and bool [N], some of both kinds."""
         self.classes_ = np.array([False, True])
         self.mean_, self.scale_ = features.mean(axis=0), features.std(axis=0)
+        padding = -len(features) % ROWS
+        one = np.stack([~is_fake / (~is_fake).sum(), is_fake / is_fake.sum()]) / 2
         self.params_ = _trained(
             jax.random.key(self.seed),
-            self._standard(features),
-            jnp.asarray(is_fake, jnp.float32),
+            jnp.pad(self._standard(features), ((0, padding), (0, 0))),
+            jnp.asarray(np.pad(one, ((0, 0), (0, padding))), jnp.float32),
             jnp.float32(self.learning_rate),
             hidden=self.hidden,
             num_steps=self.num_steps,
         )
         return self
 
+    def decision_function(self, features: np.ndarray) -> np.ndarray:
+        """Logits of being fake, [N]: they still differ where probabilities are 1."""
+        return np.asarray(_logits(self.params_, self._standard(features), hidden=self.hidden))
+
+    def slopes(self, features: np.ndarray) -> np.ndarray:
+        """Derivatives of the logits by the features, [N, F]; also beyond `LIMIT`, where the logits stand still."""
+        slopes = np.asarray(_slopes(self.params_, self._standard(features), hidden=self.hidden))
+        return slopes / np.where(self.scale_ > 0, self.scale_, 1)
+
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of real and fake, [N, 2]."""
-        logits = _Layers(self.hidden).apply({"params": self.params_}, self._standard(features))
-        chance = np.asarray(jax.nn.sigmoid(jnp.asarray(logits)), np.float64)
+        chance = np.asarray(jax.nn.sigmoid(self.decision_function(features)), np.float64)
         return np.stack([1 - chance, chance], axis=1)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -70,15 +81,25 @@ class Perceptron(sklearn.base.ClassifierMixin, sklearn.base.BaseEstimator):
         return jnp.asarray(np.clip((features - self.mean_) / spread, -LIMIT, LIMIT), jnp.float32)
 
 
+@jax.jit(static_argnames="hidden")
+def _logits(params: Params, x: Array, *, hidden: int) -> Array:
+    return jnp.asarray(_Layers(hidden).apply({"params": params}, x))
+
+
+@jax.jit(static_argnames="hidden")
+def _slopes(params: Params, x: Array, *, hidden: int) -> Array:
+    """Of each row's logit by the row."""
+    return jax.grad(lambda x: _logits(params, x, hidden=hidden).sum())(x)
+
+
 @jax.jit(static_argnames=("hidden", "num_steps"))
-def _trained(key: Key, x: Array, is_fake: Array, learning_rate: Array, *, hidden: int, num_steps: int) -> Params:
-    """Weights after full-batch steps on the binary cross-entropy, the mean of each class's mean."""
+def _trained(key: Key, x: Array, weights: Array, learning_rate: Array, *, hidden: int, num_steps: int) -> Params:
+    """Weights after full-batch steps on the binary cross-entropy; rows weigh [2, N], as real and as fake."""
     layers, optimizer = _Layers(hidden), optax.adam(learning_rate)
-    weights = 0.5 * (is_fake / is_fake.sum() + (1 - is_fake) / (1 - is_fake).sum())
 
     def loss(params: Params) -> Array:
         logits = jnp.asarray(layers.apply({"params": params}, x))
-        return (weights * optax.sigmoid_binary_cross_entropy(logits, is_fake)).sum()
+        return (weights * jax.nn.softplus(jnp.stack([logits, -logits]))).sum()
 
     def step(carry: Any, _: None) -> tuple[Any, None]:
         params, state = carry

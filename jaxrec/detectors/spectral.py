@@ -25,7 +25,8 @@ def detector(*, num_components: int = 3) -> Detector:
     right singular vectors of A with the largest singular values.
 
     Args:
-        num_components: At most one fewer than users and items. Of more than a few, one may be the fakes' own. The
+        num_components: At most one fewer than users and items. Of more than a few, one may be the fakes' own: no rule
+            without labels is the default, since those that were tried count that one as well (docs/poisoning.md). The
             default was chosen by looking at known fakes: what it finds of those kinds flatters it.
 
     Returns:
