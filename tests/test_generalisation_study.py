@@ -126,7 +126,7 @@ def test_the_whole_path_goes_on_where_it_was_stopped(tmp_path):
     assert {r.attack for r in found} == {
         "random", "bandwagon", "exact EASE", PLAIN, "bandwagon, adaptive"
     }  # fmt: skip
-    adaptive = lambda regime: of["neural", regime, "bandwagon, adaptive", "auc"]
+    adaptive = lambda regime: of["neural", regime, "bandwagon, adaptive", "precision"]
     assert of["neural", PLAIN, "bandwagon", "recall"] >= of["neural", PLAIN, "bandwagon, adaptive", "recall"]
     assert len({adaptive(regime) for regime in (PLAIN, OVERSAMPLED, HARDENED)}) > 1
     for name in ("random-0.json", "neural-0.json"):
