@@ -6,13 +6,12 @@ and looked at for gradient masking. Controls stand among them: noise, and the pl
 relative to norms may reward. Where a defence does not apply to a model the board says why. Radii of training are shares
 of the mean row norms of the clean tables, the same list for all models.
 
-Expected: MF, first 1,000 users, one seed, NDCG@10 clean / under the strongest attack at .2: plain .0455 / .0171, noise
-          .0434 / .0210, APR .0466 / .0238, vulnerability-aware .0445 / .0344, distillation .0484 / .0398; grown norms
-          as plain, but at an absolute epsilon (one XLA thread of an AMD EPYC, commit d1ea65e; docs/defence_board.md,
-          with some rows of LightGCN and NeuMF). SASRec, all users and more seeds: not measured.
-Cost:     half a minute of one core a row of MF on 1,000 users, 15 s of LightGCN; 2 to 4 minutes a row of NeuMF, whose
-          lists are dear to attack. The board's column is wall time of training over the plain row's, so leave the
-          machine alone.
+Expected: first 1,000 users, one seed, NDCG@10 clean / under the strongest attack at .2. MF: plain .0455 / .0171, noise
+          .0434 / .0210, APR .0466 / .0238, distillation .0484 / .0398; grown norms as plain, but at an absolute epsilon
+          (commit d1ea65e). SASRec: plain .0830 / .0058, noise .0846 / .0080, APR .0802 / .0131 (commit 0af8379; one XLA
+          thread of an AMD EPYC; docs/defence_board.md, with LightGCN and NeuMF). All users, more seeds: not measured.
+Cost:     half a minute of one core a row of MF on 1,000 users, 15 s of LightGCN, 2 minutes of NeuMF, 4 of SASRec. The
+          board's column is wall time of training over the plain row's, so leave the machine alone.
 Run:      python -m experiments.defence_board --models MF --num-seeds 5
           python -m experiments.defence_board --only MF/APR TRADES    (these rows and their plain ones; a run goes on)
 """
