@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -117,16 +117,16 @@ def run(directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, see
             fakes = crafted(directory, setting, case, seed, rated=False)
             _detect(directory, setting, case, seed)
             data = fake_profiles.contaminate(setting.known, fakes)
+            defended = _defended(setting, data, seed) if is_defended(setting, case) else {}
             for name, victim in setting.victims.items():
                 key = jax.random.key(seed)
                 measure = functools.partial(_measured, victim, key, benches[case.group], setting.cutoffs, data)
                 if not (path := path_of(directory, "measured", name, case, seed)).exists():
                     files.write_json(path, measure(data))
-                if is_defended(setting, case):
-                    for defence, made in _defended(setting, data, seed):
-                        path = path_of(directory, "defended", f"{name}-{defence}", case, seed)
-                        if not path.exists():
-                            files.write_json(path, measure(made()))
+                for defence, made in defended.items():
+                    path = path_of(directory, "defended", f"{name}-{defence}", case, seed)
+                    if not path.exists():
+                        files.write_json(path, measure(made()))
             report(case)
 
 
@@ -187,18 +187,21 @@ def _detect(directory: pathlib.Path, setting: Setting, case: Case, seed: int) ->
     files.write_json(path, values)
 
 
-def _defended(setting: Setting, data: Interactions, seed: int) -> Iterator[tuple[str, Callable[[], Interactions]]]:
-    """Each defence, and the training data that it makes: it knows the attack's share, but not who is a fake.
+def _defended(setting: Setting, data: Interactions, seed: int) -> dict[str, Callable[[], Interactions]]:
+    """Each defence, and the training data that it makes, once: it knows the attack's share, but not who is a fake.
 
     Poisoning training adds as many users as there are fakes. Figures are of the real users, so that they are in none.
     """
     suspicion = functools.cache(lambda: next(iter(setting.detectors.values()))(data))
     share = 1 - setting.known.num_users / data.num_users
-    yield "removal", lambda: recovery.remove(data, suspicion(), share=share)
-    yield "down-weighting", lambda: recovery.down_weight(jax.random.key(seed), data, suspicion())
-    key, num_added = jax.random.fold_in(jax.random.key(seed), 2), data.num_users - setting.known.num_users
-    add = functools.partial(poisoning_training.add, num_added=num_added, surrogate=setting.surrogate)
-    yield "poisoning training", lambda: add(key, data)
+    key, num_fakes = jax.random.key(seed), data.num_users - setting.known.num_users
+    add = functools.partial(poisoning_training.add, num_added=num_fakes, surrogate=setting.surrogate)
+    made = {
+        "removal": lambda: recovery.remove(data, suspicion(), share=share),
+        "down-weighting": lambda: recovery.down_weight(key, data, suspicion()),
+        "poisoning training": lambda: add(jax.random.fold_in(key, 2), data),
+    }
+    return {name: functools.cache(make) for name, make in made.items()}
 
 
 def is_defended(setting: Setting, case: Case) -> bool:

@@ -63,7 +63,7 @@ def test_each_has_the_median_user_s_number_of_items_and_none_that_nobody_has():
     median = int(np.median(np.bincount(DATA.users, minlength=DATA.num_users)))
     assert pairs.sum(axis=1).ravel().tolist() == [median] * NUM_ADDED
     assert profiles.matrix(add(num_items=3))[DATA.num_users :].sum() == 3 * NUM_ADDED
-    assert pairs[:, UNHEARD].sum() == 0
+    assert profiles.matrix(add(num_added=40, num_steps=0))[:, UNHEARD].sum() == 0
 
 
 def test_a_key_decides_all():
