@@ -81,9 +81,8 @@ def test_victims_train_on_added_users_who_are_in_no_average_and_saw_no_test_item
     """A victim that scores real users as ever, and others by chance, has the same figures with and without them."""
     users = np.arange(KNOWN.num_users, dtype=np.int32)
     test = Interactions(users, np.full(len(users), UNHEARD, np.int32), KNOWN.num_users, KNOWN.num_items)
-    model = Model(
-        lambda key: {}, lambda params, users, items: params["scores"][users, items], lambda params, users: params[users]
-    )
+    scores = lambda params, users, items: params["scores"][users, items]
+    model = Model(lambda key: {}, scores, lambda params, users: params["scores"][users])
     trained = []
 
     def victim(data, key):
