@@ -1,9 +1,9 @@
 """Fake users on MovieLens-1M, read as purchases: attack x victim x budget, recommenders trained anew on each.
 
 What ml100k_shilling_table does, on data ten times as large, of .1 to 5 % fakes: pushes and nukes of 5 head and 5 tail
-targets, the targets' hit ratio over users who do not know them, detectors, removal and down-weighting. Published
-leave-one-out files have no ratings, so that detectors see implicit feedback alone. Training and validation pairs are
-trained on, test items measured. The default leaves out what is slow on two cores; the whole of it, five seeds, is
+targets, the targets' hit ratio over users who do not know them, detectors, defences. Published leave-one-out files have
+no ratings, so that detectors see implicit feedback alone. Training and validation pairs are trained on, test items
+measured. The default leaves out what is slow on two cores; the whole of it, five seeds, is
 
     --budgets .001 .01 .03 .05 --aims "push head" "push tail" "nuke head" "nuke tail" --num-seeds 5 --victims item-kNN
     MF-BPR iALS EASE NeuMF LightGCN Mult-VAE --attacks random average bandwagon "reverse bandwagon" segment "exact EASE"

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxrec import fake_profiles, injection, norms
 from jaxrec.fake_profiles import Budget
-from jaxrec.injection import Audience, Surrogate
+from jaxrec.injection import Outer, Surrogate
 from jaxrec.types import Array, Interactions, Key, Poison, PyTree, Scalar
 
 
@@ -49,11 +49,7 @@ def attack(budget: Budget, surrogate: Surrogate, *, num_steps: int, step_size: f
         ValueError: If `num_steps` is negative, or a size is not above 0 and finite; the attack itself as
             `fake_profiles.know` and `injection.audience`.
     """
-    if num_steps < 0:
-        raise ValueError(f"Expected num_steps >= 0, got num_steps={num_steps}.")
-    for name, value in (("step_size", step_size), ("temperature", temperature)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
+    check(num_steps=num_steps, step_size=step_size, temperature=temperature)
     direction = 1.0 if budget.direction == "push" else -1.0
 
     def learned(key: Key, interactions: Interactions, targets: np.ndarray) -> Interactions:
@@ -63,15 +59,39 @@ def attack(budget: Budget, surrogate: Surrogate, *, num_steps: int, step_size: f
         if budget.num_fakes == 0:
             return fake_profiles.fakes(known, (np.zeros((0, 0), int), None))
         hull = hull_of(known)
-        data = surrogate.prepare(interactions, budget.num_fakes)
-        start = surrogate.init(data, start_key, budget.num_fakes)
-        rows = noise(noise_key, budget.num_fakes, hull)
-        walk = functools.partial(step, surrogate, data, audience, hull, temperature, direction * step_size)
-        for _ in range(num_steps):
-            rows, start, _ = walk(rows, start)
+        outer = injection.promoting(audience, temperature)
+        begin = noise(noise_key, budget.num_fakes, hull)
+        rows = walk(start_key, surrogate, interactions, outer, hull, begin, num_steps, direction * step_size)
         return fake_profiles.fakes(known, fake_profiles.all_rated(known, fillers(rows, hull), "highest"))
 
     return learned
+
+
+def check(*, num_steps: int, **sizes: float) -> None:
+    """Raises a ValueError if the number of steps is negative, or a size is not above 0 and finite."""
+    if num_steps < 0:
+        raise ValueError(f"Expected num_steps >= 0, got num_steps={num_steps}.")
+    for name, value in sizes.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
+
+
+def walk(
+    key: Key,
+    surrogate: Surrogate,
+    interactions: Interactions,
+    outer: Outer,
+    hull: Hull,
+    rows: Array,
+    num_steps: int,
+    step_size: Scalar,
+) -> Array:
+    """The rows [M, I] after `num_steps` of `step`, beside the interactions; the key draws the surrogate's start."""
+    data = surrogate.prepare(interactions, len(rows))
+    start = surrogate.init(data, key, len(rows))
+    for _ in range(num_steps):
+        rows, start, _ = step(surrogate, data, outer, hull, step_size, rows, start)
+    return rows
 
 
 def hull_of(known: fake_profiles.Known) -> Hull:
@@ -92,9 +112,8 @@ def noise(key: Key, num_fakes: int, hull: Hull) -> Array:
 def step(
     surrogate: Surrogate,
     data: PyTree,
-    audience: Audience,
+    outer: Outer,
     hull: Hull,
-    temperature: Scalar,
     step_size: Scalar,
     rows: Array,
     start: PyTree,
@@ -104,7 +123,7 @@ def step(
     Returns:
         The rows [M, I] after it, the start of the next training; and the outer loss and its gradient [M, I] before it.
     """
-    (loss, solution), gradient = injection.inner(surrogate, data, audience, start, rows, temperature)
+    (loss, solution), gradient = injection.inner(surrogate, data, outer, start, rows)
     moved = rows - step_size * norms.L2.steepest(jnp.where(hull.free[None], gradient, 0))
     return project(moved, hull), surrogate.again(start, solution), (loss, gradient)
 

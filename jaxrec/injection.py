@@ -16,6 +16,8 @@ from jaxrec import fake_profiles, packed
 from jaxrec.types import Array, Interactions, Key, PyTree, Scalar
 
 CHUNK = 512  # users who are scored at a time
+Scores = Callable[[Array], Array]  # users [B] -> [B, I]; asked for a chunk of users at a time, and again for a gradient
+Outer = Callable[[Scores], Array]  # scores -> loss []; a pytree, so that jit takes it: jax.tree_util.Partial
 
 
 class Surrogate(NamedTuple):
@@ -60,7 +62,7 @@ def audience(known: Interactions, targets: np.ndarray) -> Audience:
     return Audience(packed.rows(known, CHUNK), jnp.asarray(targets, jnp.int32))
 
 
-def promotion(audience: Audience, scores: Callable[[Array], Array], temperature: Scalar) -> Array:
+def promotion(audience: Audience, scores: Scores, temperature: Scalar) -> Array:
     """The smooth loss that is low where the targets are ranked high for those who do not know them, in nats.
 
         mean over users u and targets t unknown to u of  log sum_i exp(s_ui / temperature) - s_ut / temperature
@@ -69,7 +71,6 @@ def promotion(audience: Audience, scores: Callable[[Array], Array], temperature:
     temperature 1, which closed-form models, whose scores lie near [0, 1], hardly feel.) To demote, ascend it.
 
     Args:
-        scores: users [B] -> [B, I]; asked for a chunk of users at a time, and asked again for the gradient.
         temperature: In the unit of a score.
     """
 
@@ -86,11 +87,31 @@ def promotion(audience: Audience, scores: Callable[[Array], Array], temperature:
     return losses.sum() / counts.sum()
 
 
-def inner(surrogate: Surrogate, data: PyTree, audience: Audience, start: PyTree, fakes: Array, temperature: Scalar):
+def promoting(audience: Audience, temperature: Scalar) -> Outer:
+    """`promotion` as an outer loss."""
+    return jax.tree_util.Partial(promotion, audience, temperature=temperature)
+
+
+def empirical_risk(rows: packed.Rows, scores: Scores) -> Array:
+    """The mean over users of the squared error of their scores, summed over items: 1 for what they have, else 0.
+
+    With scores of EASE, which never scores an item by itself, it says how well users' items follow from their others.
+    """
+
+    @jax.checkpoint
+    def of_chunk(rows):
+        found = scores(rows.users)
+        has = packed.unpack(rows.bits, found.shape[1])
+        return jnp.where(rows.present[:, None], (found - has) ** 2, 0).sum()
+
+    return jax.lax.map(of_chunk, rows).sum() / rows.present.sum()
+
+
+def inner(surrogate: Surrogate, data: PyTree, outer: Outer, start: PyTree, fakes: Array):
     """((outer loss [], solution), gradient [M, I]) at fakes [M, I], whatever the surrogate."""
 
     def loss(fakes):
         solution = surrogate.solve(data, start, fakes)
-        return promotion(audience, lambda users: surrogate.scores(data, solution, users), temperature), solution
+        return outer(lambda users: surrogate.scores(data, solution, users)), solution
 
     return jax.value_and_grad(loss, has_aux=True)(fakes)

@@ -40,12 +40,12 @@ class Walker(NamedTuple):
     """A surrogate's step, compiled.
 
     Attributes:
-        step: (audience, hull, rows [M, I], start) -> as `fake_rows.step`.
+        step: (outer, hull, rows [M, I], start) -> as `fake_rows.step`.
         start: Of the first training.
         bytes: What a step needs beside its arguments and results, as the compiler reckons; 0 where it does not tell.
     """
 
-    step: Callable[[injection.Audience, fake_rows.Hull, Array, PyTree], tuple[Array, PyTree, tuple[Array, Array]]]
+    step: Callable[[injection.Outer, fake_rows.Hull, Array, PyTree], tuple[Array, PyTree, tuple[Array, Array]]]
     start: PyTree
     bytes: int
 
@@ -55,21 +55,21 @@ def walker(surrogate: Surrogate, setting: Setting, hull: fake_rows.Hull) -> Walk
     num_fakes = setting.budget.num_fakes
     data = surrogate.prepare(setting.known, num_fakes)
     start = surrogate.init(data, jax.random.key(setting.seed), num_fakes)
-    audience = injection.audience(setting.known, np.zeros(1, np.int32))
+    outer = injection.promoting(injection.audience(setting.known, np.zeros(1, np.int32)), setting.temperature)
     rows = jnp.zeros((num_fakes, setting.known.num_items))
-    sizes = setting.temperature, setting.step_size
-    compiled = fake_rows.step.lower(surrogate, data, audience, hull, *sizes, rows, start).compile()
-    step = lambda audience, hull, rows, start: compiled(data, audience, hull, *sizes, rows, start)
+    compiled = fake_rows.step.lower(surrogate, data, outer, hull, setting.step_size, rows, start).compile()
+    step = lambda outer, hull, rows, start: compiled(data, outer, hull, setting.step_size, rows, start)
     return Walker(step, start, int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0)))
 
 
-def at_target(setting: Setting, target: int) -> tuple[injection.Audience, fake_rows.Hull, Array]:
-    """Whom the target is promoted to, the profiles that may be made, and rows to start from."""
+def at_target(setting: Setting, target: int) -> tuple[injection.Outer, fake_rows.Hull, Array]:
+    """What promotes the target, the profiles that may be made, and rows to start from."""
     targets = np.array([target])
     known = fake_profiles.know(jax.random.key(setting.seed), setting.known, targets, setting.budget)
     hull = fake_rows.hull_of(known)
     rows = fake_rows.noise(jax.random.key(setting.seed), setting.budget.num_fakes, hull)
-    return injection.audience(setting.known, targets), hull, rows
+    outer = injection.promoting(injection.audience(setting.known, targets), setting.temperature)
+    return outer, hull, rows
 
 
 def walk(walker: Walker, setting: Setting, target: int, times: Sequence[float]) -> list[dict[str, Any]]:
@@ -79,12 +79,12 @@ def walk(walker: Walker, setting: Setting, target: int, times: Sequence[float]) 
         For each time {"seconds", "steps", "loss", "fillers"}: the steps done by then, the outer loss of the surrogate
         before the last of them (none: None), and the fillers [M, n] of the rows rounded.
     """
-    audience, hull, rows = at_target(setting, target)
+    outer, hull, rows = at_target(setting, target)
     start, spent, found = walker.start, 0.0, []
     reached = {"steps": 0, "loss": None, "fillers": fake_rows.fillers(rows, hull)}
     while len(found) < len(times):
         began = time.process_time()
-        rows, start, (loss, _) = jax.block_until_ready(walker.step(audience, hull, rows, start))
+        rows, start, (loss, _) = jax.block_until_ready(walker.step(outer, hull, rows, start))
         spent += time.process_time() - began
         while len(found) < len(times) and spent > times[len(found)]:
             found.append({"seconds": times[len(found)], **reached, "fillers": reached["fillers"].tolist()})
@@ -95,15 +95,15 @@ def walk(walker: Walker, setting: Setting, target: int, times: Sequence[float]) 
 def gradients(walkers: Mapping[str, Walker], setting: Setting, target: int) -> dict[str, dict[str, float]]:
     """{name: {"cosine": with the first walker's gradient, "seconds": of one step, "bytes"}}, at the rows that all start
     from, each on a surrogate trained from its start; the seconds are of a second step, CPU time of this process."""
-    audience, hull, rows = at_target(setting, target)
+    outer, hull, rows = at_target(setting, target)
     found, exact = {}, None
     for name, each in walkers.items():
-        _, start, (_, gradient) = each.step(audience, hull, rows, each.start)
+        _, start, (_, gradient) = each.step(outer, hull, rows, each.start)
         own = np.where(np.asarray(hull.free)[None], np.asarray(gradient, np.float64), 0).ravel()
         exact = own if exact is None else exact
         cosine = float(own @ exact / (np.linalg.norm(own) * np.linalg.norm(exact)))
         began = time.process_time()
-        jax.block_until_ready(each.step(audience, hull, rows, start))
+        jax.block_until_ready(each.step(outer, hull, rows, start))
         found[name] = {"cosine": cosine, "seconds": time.process_time() - began, "bytes": each.bytes}
     return found
 

@@ -60,7 +60,7 @@ def records_of(
         made += summarised(own, model=victim, defence=None, **common, **NOBODY)
         for case in cases:
             rows: dict[str | None, list[Figures]] = {None: read("measured", victim, case)}
-            if poison_study.is_defended(setting, case, cases):
+            if poison_study.is_defended(setting, case):
                 rows |= {name: read("defended", f"{victim}-{name}", case) for name in poison_study.DEFENCES}
             made += _of_case([one[case.group] for one in clean], rows, model=victim, **common, **_adversary(case))
     for case in cases:

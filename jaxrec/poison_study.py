@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,9 @@ from jaxrec import (
     fake_files,
     fake_profiles,
     files,
+    injection,
     poison_evaluation,
+    poisoning_training,
     provenance,
     recovery,
     splits,
@@ -26,7 +28,7 @@ from jaxrec.fake_profiles import Direction
 from jaxrec.poison_victims import Victim
 from jaxrec.types import Detector, InputError, Interactions, Key, Poison
 
-DEFENCES = ("removal", "down-weighting")
+DEFENCES = ("removal", "down-weighting", "poisoning training")
 
 
 class Case(NamedTuple):
@@ -52,7 +54,8 @@ class Setting(NamedTuple):
         victims: {name: victim}, of implicit feedback.
         detectors: {name: detector}; the first one's suspicion is what defences go by.
         targets: {group: items}.
-        defended: Attacks whose pushes, at the largest budget, defences are tried on.
+        surrogate: Whose empirical risk poisoning training lowers; None where nothing is defended.
+        defended: Attacks whose pushes defences are tried on.
         unrated: Attacks that read no ratings and are dear: crafted for implicit feedback alone, and seen there alone.
         cutoffs: Of all that is ranked.
     """
@@ -62,6 +65,7 @@ class Setting(NamedTuple):
     victims: Mapping[str, Victim]
     detectors: Mapping[str, Detector]
     targets: Mapping[str, np.ndarray]
+    surrogate: injection.Surrogate | None = None
     defended: Sequence[str] = ()
     unrated: Sequence[str] = ()
     cutoffs: Sequence[int] = poison_evaluation.CUTOFFS
@@ -113,16 +117,16 @@ def run(directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, see
             fakes = crafted(directory, setting, case, seed, rated=False)
             _detect(directory, setting, case, seed)
             data = fake_profiles.contaminate(setting.known, fakes)
+            defended = _defended(setting, data, seed) if is_defended(setting, case) else {}
             for name, victim in setting.victims.items():
                 key = jax.random.key(seed)
                 measure = functools.partial(_measured, victim, key, benches[case.group], setting.cutoffs, data)
                 if not (path := path_of(directory, "measured", name, case, seed)).exists():
                     files.write_json(path, measure(data))
-                if is_defended(setting, case, cases):
-                    for defence, made in _defended(setting, data, seed):
-                        path = path_of(directory, "defended", f"{name}-{defence}", case, seed)
-                        if not path.exists():
-                            files.write_json(path, measure(made()))
+                for defence, made in defended.items():
+                    path = path_of(directory, "defended", f"{name}-{defence}", case, seed)
+                    if not path.exists():
+                        files.write_json(path, measure(made()))
             report(case)
 
 
@@ -183,18 +187,26 @@ def _detect(directory: pathlib.Path, setting: Setting, case: Case, seed: int) ->
     files.write_json(path, values)
 
 
-def _defended(setting: Setting, data: Interactions, seed: int) -> Iterator[tuple[str, Callable[[], Interactions]]]:
-    """Each defence, and the training data that it leaves: it knows the attack's share, but not who is a fake."""
+def _defended(setting: Setting, data: Interactions, seed: int) -> dict[str, Callable[[], Interactions]]:
+    """Each defence, and the training data that it makes, once: it knows the attack's share, but not who is a fake.
+
+    Poisoning training adds as many users as there are fakes. Figures are of the real users, so that they are in none.
+    """
     suspicion = functools.cache(lambda: next(iter(setting.detectors.values()))(data))
     share = 1 - setting.known.num_users / data.num_users
-    yield "removal", lambda: recovery.remove(data, suspicion(), share=share)
-    yield "down-weighting", lambda: recovery.down_weight(jax.random.key(seed), data, suspicion())
+    key, num_fakes = jax.random.key(seed), data.num_users - setting.known.num_users
+    add = functools.partial(poisoning_training.add, num_added=num_fakes, surrogate=setting.surrogate)
+    made = {
+        "removal": lambda: recovery.remove(data, suspicion(), share=share),
+        "down-weighting": lambda: recovery.down_weight(key, data, suspicion()),
+        "poisoning training": lambda: add(jax.random.fold_in(key, 2), data),
+    }
+    return {name: functools.cache(make) for name, make in made.items()}
 
 
-def is_defended(setting: Setting, case: Case, cases: Sequence[Case]) -> bool:
-    """Whether a case is a push with the largest budget by an attack that defences are tried on."""
-    largest = max(other.share for other in cases)
-    return case.attack in setting.defended and case.direction == "push" and case.share == largest
+def is_defended(setting: Setting, case: Case) -> bool:
+    """Whether a case is a push by an attack that defences are tried on."""
+    return case.attack in setting.defended and case.direction == "push"
 
 
 def clean_path(directory: pathlib.Path, victim: str, seed: int) -> pathlib.Path:

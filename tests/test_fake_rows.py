@@ -42,10 +42,10 @@ def test_rounding_takes_the_largest_free_entries():
 
 def walked(sign):
     surrogate = ease.surrogate(l2=1.0)
-    data, audience = surrogate.prepare(REAL, 2), injection.audience(REAL, TARGET)
+    data, outer = surrogate.prepare(REAL, 2), injection.promoting(injection.audience(REAL, TARGET), 0.1)
     rows, losses = fake_rows.noise(jax.random.key(0), 2, HULL), []
     for _ in range(4):
-        rows, _, (loss, _) = fake_rows.step(surrogate, data, audience, HULL, 0.1, sign * 0.2, rows, ())
+        rows, _, (loss, _) = fake_rows.step(surrogate, data, outer, HULL, sign * 0.2, rows, ())
         losses.append(float(loss))
         np.testing.assert_allclose(rows[:, FREE].sum(axis=1), 2, atol=1e-5)
         assert float(rows.min()) >= 0
@@ -66,10 +66,10 @@ def test_learned_fillers_promote_better_than_where_they_started():
         rows = np.zeros((2, 7), np.float32)
         rows[fakes.users, fakes.items] = 1
         assert (rows[:, 2] == 1).all()
-        return float(injection.inner(surrogate, data, audience, (), jnp.asarray(rows), 0.1)[0][0])
+        return float(injection.inner(surrogate, data, outer, (), jnp.asarray(rows))[0][0])
 
     surrogate = ease.surrogate(l2=1.0)
-    data, audience = surrogate.prepare(REAL, 2), injection.audience(REAL, TARGET)
+    data, outer = surrogate.prepare(REAL, 2), injection.promoting(injection.audience(REAL, TARGET), 0.1)
     assert loss(10) < loss(0) - 0.05
 
 

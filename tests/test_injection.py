@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import injection
+from jaxrec import injection, packed
 from jaxrec.types import InputError, Interactions
 
 USERS, ITEMS = np.array([0, 0, 1, 2], np.int32), np.array([0, 1, 2, 0], np.int32)
@@ -23,6 +23,14 @@ def test_it_is_the_formula_over_the_items_that_each_user_does_not_know(monkeypat
     lse = lambda *scores: math.log(sum(math.exp(score / 0.5) for score in scores))
     losses = [lse(0.5, 0.2) - 0.5 / 0.5, lse(0.2, 0.4, 0.6) - 0.4 / 0.5, lse(0.3, 0.6, 0.1) - 0.3 / 0.5]
     assert float(found) == pytest.approx(sum(losses) / 3, rel=1e-6)
+
+
+def test_the_empirical_risk_is_the_mean_of_the_users_squared_errors(monkeypatch):
+    monkeypatch.setattr(injection, "CHUNK", 2)  # two chunks, a place left over
+    rows = packed.rows(KNOWN, injection.CHUNK)
+    found = jax.jit(lambda: injection.empirical_risk(rows, lambda users: jnp.asarray(SCORES)[users]))()
+    has = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]])
+    assert float(found) == pytest.approx(((SCORES - has) ** 2).sum() / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize(("targets", "message"), [([], "at least one target"), ([4], "targets in")])

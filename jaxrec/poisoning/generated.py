@@ -174,6 +174,7 @@ def fit(
     num_items, bits = len(hull.free), real.bits.reshape(-1, real.bits.shape[-1])
     rows = lambda users: (packed.unpack(bits[users], num_items) & hull.free[None]).astype(hull.fixed.dtype)
     template, optimizer = rows(users), optax.adam(learning_rate)
+    outer = injection.promoting(audience, weights.temperature)
     makes, judges = _Network(hidden, num_items), _Network(hidden, 1)
     apply = lambda network, weights, rows: jnp.asarray(network.apply(weights, rows))
 
@@ -206,7 +207,7 @@ def fit(
         pair, start = carry
         _, fakes = made(pair.generator)
         whole = jnp.where(hull.free[None], fakes, hull.fixed[None])
-        (_, solution), slope = injection.inner(surrogate, data, audience, start, whole, weights.temperature)
+        (_, solution), slope = injection.inner(surrogate, data, outer, start, whole)
         slope = jnp.where(hull.free[None], slope, 0)
         slope = slope / jnp.maximum(jnp.abs(slope).max(), jnp.finfo(slope.dtype).tiny)
         gradient = jax.grad(tells_apart)(pair.discriminator, of_real(key), fakes)

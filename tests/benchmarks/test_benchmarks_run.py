@@ -16,6 +16,7 @@ from benchmarks import (
     interactions,
     latency,
     mnist_pgd_throughput,
+    poisoning_cost,
     propagation_throughput,
     sequence_throughput,
     solve_throughput,
@@ -394,6 +395,17 @@ def test_the_benchmark_of_pgd_training_runs(tmp_path):
         {"torch + foolbox"} if installed("torch", "foolbox") == {"torch", "foolbox"} else set()
     )
     assert {row["amount"] for row in table["rows"]} == {10}
+
+
+def test_the_benchmark_of_a_learned_attack_tells_its_time_and_memory(tmp_path):
+    path = tmp_path / "poisoning.json"
+    sizes = {"users": 12, "items": 9, "pairs": 40, "dimension": 4, "fakes": 0.2, "fillers": 3, "targets": 2, "steps": 3}
+    poisoning_cost.main(poisoning_cost.Config(**sizes, train_steps=3, unrolled_steps=2, json=path))
+    found = json.loads(path.read_text())
+    (row,) = found["tables"][0]["rows"]
+    assert (found["fakes"], row["amount"]) == (2, 3)
+    assert 20 < found["peak MiB"] < 1e5
+    assert found["seconds"] == row["seconds"][0] > 0
 
 
 def test_torchs_pgd_training_is_jaxrecs():

@@ -48,7 +48,7 @@ def test_every_cell_is_recorded_before_and_after_and_fakes_are_kept(finished):
         left = of[victim, "segment, push tail", "removal", "target_ndcg_change", 20].value
         attacked = of[victim, "segment, push tail", None, "target_ndcg_change", 20].value
         assert taken == pytest.approx(1 - left / attacked)
-        assert {r.defence for r in found if r.attack == "segment, push tail"} == {None, "removal", "down-weighting"}
+        assert {r.defence for r in found if r.attack == "segment, push tail"} == {None, *poison_study.DEFENCES}
         assert of[victim, None, None, "ndcg", 10].attack is None
     seen = {r.attack: set() for r in found if r.metric == "auc"}
     for record in (r for r in found if r.metric == "auc"):

@@ -33,10 +33,10 @@ def interactions(pairs):
 
 
 def prepared(surrogate):
-    """The surrogate's data, its start, and whom the targets are promoted to."""
+    """The surrogate's data, its start, and the outer loss."""
     data = surrogate.prepare(interactions(PAIRS), NUM_FAKES)
     start = surrogate.init(data, jax.random.key(0), NUM_FAKES)
-    return data, start, injection.audience(interactions(PAIRS), TARGETS)
+    return data, start, injection.promoting(injection.audience(interactions(PAIRS), TARGETS), 0.2)
 
 
 def differences(loss, fakes, step=1e-5):
@@ -52,15 +52,15 @@ def relative_error(found, expected):
 
 def test_the_gradient_through_ease_is_that_of_finite_differences_of_a_new_inverse():
     surrogate = inner_ease.surrogate(**EASE)
-    data, start, audience = prepared(surrogate)
+    data, start, outer = prepared(surrogate)
 
     def retrained(fakes):
         every = np.concatenate([PAIRS, fakes])
         inverse = np.linalg.inv(every.T @ every + EASE["l2"] * np.eye(NUM_ITEMS))
         scores = PAIRS @ (np.eye(NUM_ITEMS) - inverse / np.diag(inverse))
-        return injection.promotion(audience, lambda users: jnp.asarray(scores)[users], 0.2)
+        return outer(lambda users: jnp.asarray(scores)[users])
 
-    inner = jax.jit(lambda fakes: injection.inner(surrogate, data, audience, start, fakes, 0.2))
+    inner = jax.jit(lambda fakes: injection.inner(surrogate, data, outer, start, fakes))
     (loss, _), gradient = inner(jnp.asarray(SMOOTH))
     assert float(loss) == pytest.approx(float(retrained(SMOOTH)), rel=1e-10)
     assert relative_error(np.asarray(gradient), differences(retrained, SMOOTH)) < 1e-5
@@ -68,8 +68,8 @@ def test_the_gradient_through_ease_is_that_of_finite_differences_of_a_new_invers
 
 def test_the_gradient_through_ials_is_that_of_finite_differences_of_retraining():
     surrogate = inner_ials.surrogate(**WEIGHTED, **ACCURATE)
-    data, start, audience = prepared(surrogate)
-    inner = jax.jit(lambda start, fakes: injection.inner(surrogate, data, audience, start, fakes, 0.2))
+    data, start, outer = prepared(surrogate)
+    inner = jax.jit(lambda start, fakes: injection.inner(surrogate, data, outer, start, fakes))
     (_, solution), gradient = inner(start, jnp.asarray(SMOOTH))
     retrained = lambda fakes: inner(solution, jnp.asarray(fakes))[0][0]
     assert relative_error(np.asarray(gradient), differences(retrained, SMOOTH)) < 1e-5

@@ -24,13 +24,14 @@ def float64():
 
 
 def step(**settings):
-    surrogate, audience = unrolled.surrogate(**SETTINGS, **settings), injection.audience(REAL, np.array([1]))
+    surrogate = unrolled.surrogate(**SETTINGS, **settings)
+    outer = injection.promoting(injection.audience(REAL, np.array([1])), 0.2)
     data = surrogate.prepare(REAL, 2)
     start = surrogate.init(data, jax.random.key(0), 2)
 
     @jax.jit
     def inner(fakes):
-        (loss, _), gradient = injection.inner(surrogate, data, audience, start, fakes, 0.2)
+        (loss, _), gradient = injection.inner(surrogate, data, outer, start, fakes)
         return loss, gradient
 
     return lambda fakes: jax.tree.map(np.asarray, inner(jnp.asarray(fakes)))

@@ -24,9 +24,9 @@ def craft(kind="implicit", **options):
 def outer_loss(fakes):
     """Of the surrogate that is trained with the fakes."""
     known = shilled.real("implicit")
-    data, audience = SURROGATE.prepare(known, 6), injection.audience(known, TARGETS)
+    data, outer = SURROGATE.prepare(known, 6), injection.promoting(injection.audience(known, TARGETS), 0.1)
     rows = jnp.asarray(profiles.matrix(fakes).toarray())
-    (loss, _), _ = injection.inner(SURROGATE, data, audience, (), rows, 0.1)
+    (loss, _), _ = injection.inner(SURROGATE, data, outer, (), rows)
     return float(loss)
 
 
