@@ -41,7 +41,7 @@ EXPECTED = {
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import table_records
+    from jaxrec.studies import table_records
 
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, validate_every=1)
@@ -53,8 +53,9 @@ def parts(config: Config):
     """The data, the bench, and the models."""
     import optax
 
-    from jaxrec import bench, losses, model_table, sequences, study
+    from jaxrec import bench, losses, sequences
     from jaxrec.models import bert4rec, gru4rec, hstu, item_knn, popularity, sasrec
+    from jaxrec.studies import model_table, study
 
     data = study.published_split("beauty", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
     train, length = data.split.train, config.max_length

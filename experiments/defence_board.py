@@ -63,7 +63,8 @@ MAY_CHANGE = ("run_dir", "data_dir", "models", "only", "num_seeds")
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import bench, board, board_defences, board_exam, board_records, run_directory, study
+    from jaxrec import bench, run_directory
+    from jaxrec.studies import board, board_defences, board_exam, board_records, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_1m_in_order(config.data_dir, seed=config.seed, num_users=config.users)
@@ -84,8 +85,9 @@ def main(config: Config) -> None:
 
 def exam(config: Config):
     """What every final model is put through."""
-    from jaxrec import board_exam, model_robustness, oracles, worst_of
+    from jaxrec import oracles, worst_of
     from jaxrec.attacks import apgd, fgsm, pgd
+    from jaxrec.studies import board_exam, model_robustness
 
     def worst(epsilon):
         by_pgd = pgd.attack(epsilon=epsilon, num_steps=config.num_steps)
@@ -112,7 +114,7 @@ def exam(config: Config):
 
 def subjects(config: Config, train):
     """The models that are defended, and how long each is trained."""
-    from jaxrec import board_subjects as models
+    from jaxrec.studies import board_subjects as models
 
     def at(epochs, make, **options):
         start, after = epochs

@@ -58,7 +58,8 @@ def main(config: Config) -> None:
     if len(config.kinds) < 2:
         raise errors.InputError(f"Expected --kinds of at least two, one to leave out, got {' '.join(config.kinds)}.")
     runtime.prepare()
-    from jaxrec import generalisation_records, generalisation_study, run_directory, study
+    from jaxrec import run_directory
+    from jaxrec.studies import generalisation_records, generalisation_study, study
 
     if config.smoke:
         few = {"kinds": ("random", "bandwagon", "exact EASE"), "plain": ("random", "bandwagon")}
@@ -76,9 +77,9 @@ def parts(config: Config):
     """The data, the attacks, the detectors and the victim."""
     import functools
 
-    from jaxrec import generalisation_study, poison_parts, poison_victims, study
     from jaxrec.detectors import classifier, neural
     from jaxrec.models import ease
+    from jaxrec.studies import generalisation_study, poison_parts, poison_victims, study
 
     data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     names = dict.fromkeys((*config.kinds, *config.plain, config.start, generalisation_study.GENERATED))

@@ -42,7 +42,8 @@ PLACES = ("run", "rows", "out", "experiment", "data_dir", "data")  # what decide
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import display, files, model_robustness, model_table, records, results, run_directory
+    from jaxrec import display, files, records, results, run_directory
+    from jaxrec.studies import model_robustness, model_table
 
     run = opened(config)
     seed, source = run.settings.seed, run.path
@@ -73,7 +74,8 @@ def main(config: Config) -> None:
 
 def opened(config: Config):
     """The run of a table, with those of its rows that were measured and are wanted."""
-    from jaxrec import files, table_runs
+    from jaxrec import files
+    from jaxrec.studies import table_runs
     from jaxrec.types import InputError
 
     if config.run is None:

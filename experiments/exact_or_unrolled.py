@@ -51,9 +51,10 @@ def main(config: Config) -> None:
     runtime.prepare()
     import functools
 
-    from jaxrec import injection_study, poison_victims, rating_study, run_directory, splits, study
+    from jaxrec import run_directory, splits
     from jaxrec.fake_profiles import Budget
     from jaxrec.models import ials
+    from jaxrec.studies import injection_study, poison_victims, rating_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = rating_study.data("ml-100k", config.data_dir, seed=config.seed, num_users=200 if config.smoke else None)
@@ -97,7 +98,8 @@ def measured(path, config: Config, setting, victim):
 
     import numpy as np
 
-    from jaxrec import files, injection_study
+    from jaxrec import files
+    from jaxrec.studies import injection_study
 
     counts = np.bincount(setting.known.items, minlength=setting.known.num_items)
     groups = {"head": counts >= np.quantile(counts, 0.9), "tail": (counts >= 5) & (counts <= 20)}
@@ -128,7 +130,8 @@ def publish(path, config: Config, data, setting, found) -> None:
     """The records, both tables and the picture."""
     import numpy as np
 
-    from jaxrec import display, files, injection_study, records
+    from jaxrec import display, files, records
+    from jaxrec.studies import injection_study
 
     mean = lambda values: float(np.mean(list(values)))
     gained = lambda one, reached: 100 * (reached["after"][METRIC] - one["before"][METRIC])

@@ -57,7 +57,8 @@ def main(config: Config) -> None:
             names = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in (small, large)]
             raise errors.InputError(f"Expected {names[0].split()[0]} <= {names[1]}, got {names[0]}.")
     runtime.prepare()
-    from jaxrec import display, files, records, results, run_directory, shop_study, study
+    from jaxrec import display, files, records, results, run_directory
+    from jaxrec.studies import shop_study, study
 
     if config.smoke:
         config = dataclasses.replace(config, fakes=(0.05,), epochs=4, adv_epochs=1, num_seeds=1)
@@ -82,11 +83,12 @@ def parts(config: Config):
 
     import optax
 
-    from jaxrec import objectives, poison_parts, poison_study, poison_victims, shop_study, splits, study, surfaces
+    from jaxrec import objectives, splits, surfaces
     from jaxrec.attacks import fgsm
     from jaxrec.defences import apr
     from jaxrec.detectors import pca
     from jaxrec.models import mf
+    from jaxrec.studies import poison_parts, poison_study, poison_victims, shop_study, study
 
     data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     bare = [dataclasses.replace(part, ratings=None) for part in data.split[:3]]

@@ -46,7 +46,7 @@ PUBLISHED = {  # LightGCN's README; BARS for MF and EASE
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import table_records
+    from jaxrec.studies import table_records
 
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, dimension=8)
@@ -58,8 +58,9 @@ def parts(config: Config):
     """The data, the bench of lists, and the models that fit into this machine: EASE's inverse would take 13 GB."""
     import optax
 
-    from jaxrec import bench, model_table, objectives, study
+    from jaxrec import bench, objectives
     from jaxrec.models import ials, item_knn, lightgcn, mf, popularity
+    from jaxrec.studies import model_table, study
 
     data = study.published_split("gowalla", config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
     sizes = {"num_users": data.split.train.num_users, "num_items": data.split.train.num_items}

@@ -48,8 +48,9 @@ SMOKE = {"epsilons": (0.5, 1.0), "adv_weights": (0.1, 1.0), "epochs": 2, "adv_ep
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import claim_records, claim_study, continued, run_directory, study
+    from jaxrec import run_directory
     from jaxrec.attacks import fgsm
+    from jaxrec.studies import claim_records, claim_study, continued, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
@@ -78,7 +79,8 @@ def draw(path, config: Config, data, found, base, apr) -> None:
     """Three heat maps of what is gained over BPR continued: weights down, epsilons across."""
     import numpy as np
 
-    from jaxrec import claim_records, claim_study, heat_map, splits
+    from jaxrec import heat_map, splits
+    from jaxrec.studies import claim_records, claim_study
 
     tail, worst = splits.tail_items(data.split.train), (claim_study.WORST, max(config.attack_epsilons))
     measures = {

@@ -48,7 +48,8 @@ PROTOCOL = "predictions of held-out ratings, cut to 1 to 5"
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import display, files, rating_study, records, results, run_directory, study
+    from jaxrec import display, files, records, results, run_directory
+    from jaxrec.studies import rating_study, study
 
     if config.smoke:
         config = dataclasses.replace(config, l2=config.l2[:2], max_epochs=4, num_seeds=2)
@@ -67,7 +68,8 @@ def main(config: Config) -> None:
 
 def by_biases(config: Config, data):
     """The records of the mean alone, and of biases around it."""
-    from jaxrec import rating_baselines, splits
+    from jaxrec import splits
+    from jaxrec.studies import rating_baselines
 
     train, valid, _ = data.split[:3]
     shrinkages = rating_baselines.chosen(
@@ -87,8 +89,9 @@ def by_factorisation(config: Config, data, run):
     """The records of biased MF."""
     import optax
 
-    from jaxrec import rating_attack, rating_study
+    from jaxrec import rating_attack
     from jaxrec.models import biased_mf
+    from jaxrec.studies import rating_study
 
     train, test = data.split.train, data.split.test
     model = biased_mf.model(
@@ -111,7 +114,8 @@ def records_of(data, model: str, training: str, predicted: list, *, seeds: tuple
     """A record for each error, of predictions for each seed; several seeds have an interval over them."""
     import numpy as np
 
-    from jaxrec import provenance, rating_metrics, rating_study, records, statistics
+    from jaxrec import provenance, rating_metrics, records, statistics
+    from jaxrec.studies import rating_study
 
     test = data.split.test
     common = {

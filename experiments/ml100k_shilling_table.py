@@ -77,7 +77,7 @@ EXPECTED = {
 def main(config: Config) -> None:
     check(config)
     runtime.prepare()
-    from jaxrec import study
+    from jaxrec.studies import study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_100k(config.data_dir, num_users=SMOKE_USERS if config.smoke else None)
@@ -94,7 +94,8 @@ def check(config) -> None:
 
 def execute(experiment: str, config, data) -> None:
     """Makes the table of a data set, here or in ml1m_poisoning_table, whose config has the same fields."""
-    from jaxrec import poison_records, poison_study, run_directory, study
+    from jaxrec import run_directory
+    from jaxrec.studies import poison_records, poison_study, study
 
     setting = parts(config, data)
     cases = poison_study.cases_of(config.attacks, [AIMS[aim] for aim in config.aims], config.budgets)
@@ -108,8 +109,8 @@ def execute(experiment: str, config, data) -> None:
 
 def parts(config, data):
     """The attacks, the victims, the detectors and the targets."""
-    from jaxrec import poison_parts, poison_study
     from jaxrec.inner import ease
+    from jaxrec.studies import poison_parts, poison_study
 
     shared = {"dimension": config.dimension, "ease_l2": config.l2, "ials_l2": config.ials_l2}
     epochs = {

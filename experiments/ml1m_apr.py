@@ -55,8 +55,9 @@ def main(config: Config) -> None:
     runtime.prepare(config.devices)
     import optax
 
-    from jaxrec import publish, run_directory, staged, study, surfaces
+    from jaxrec import run_directory, surfaces
     from jaxrec.models import mf
+    from jaxrec.studies import publish, staged, study
 
     if config.paper:
         config = dataclasses.replace(config, epochs=1000, adv_epochs=1000)
@@ -91,9 +92,10 @@ def main(config: Config) -> None:
 
 def bpr_then_apr(config: Config, model, surface):
     """The two trainings, the second from the first's last weights."""
-    from jaxrec import objectives, sampling, staged
+    from jaxrec import objectives, sampling
     from jaxrec.attacks import fgsm
     from jaxrec.defences import apr
+    from jaxrec.studies import staged
 
     bpr = objectives.pairwise(model=model)
     robust = apr.objective(
@@ -112,8 +114,8 @@ def bpr_then_apr(config: Config, model, surface):
 
 def noise_fgsm_pgd(config: Config, surface):
     """Who attacks both models: the control of equal norm, one step, and several."""
-    from jaxrec import staged
     from jaxrec.attacks import fgsm, pgd, random_noise
+    from jaxrec.studies import staged
 
     several = lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps)
     return staged.Adversary(

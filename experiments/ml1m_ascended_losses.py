@@ -37,8 +37,9 @@ BPR, OTHERS = "sampled BPR", ("full softmax", "hardest margin", "scale-free marg
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import adversaries, attack_study, attack_tables, robustness
+    from jaxrec import adversaries, robustness
     from jaxrec.attacks import pgd
+    from jaxrec.studies import attack_study, attack_tables
 
     epsilons = {"absolute": config.absolute_epsilons, "relative": config.relative_epsilons}
     attack = lambda epsilon: pgd.attack(epsilon=epsilon, num_steps=config.num_steps)
@@ -61,7 +62,7 @@ def main(config: Config) -> None:
 
 def declared():
     """The comparisons that are tested, fixed before the first run: is another loss stronger than sampled BPR?"""
-    from jaxrec.attack_tables import Declared
+    from jaxrec.studies.attack_tables import Declared
 
     return [Declared((stage, other), (stage, BPR)) for stage in ("bpr", "apr") for other in OTHERS]
 

@@ -40,7 +40,7 @@ OWN, OWN_CONTROL = "each user's worst of white box", "each user's worst of noise
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import attack_study, attack_tables
+    from jaxrec.studies import attack_study, attack_tables
 
     epsilons = {"absolute": config.absolute_epsilons, "relative": config.relative_epsilons}
     with attack_study.opened("ml1m_attack_table", config) as study:
@@ -52,9 +52,9 @@ def main(config: Config) -> None:
 def threats(config: Config, study):
     """Who attacks: with the model's gradients, with questions alone, and with the gradients of another model."""
     from jaxrec import oracles, robustness, surrogates
-    from jaxrec.attack_study import Threat
     from jaxrec.attacks import apgd, bim, fgsm, mim, pgd, random_noise, square
     from jaxrec.norms import L2
+    from jaxrec.studies.attack_study import Threat
 
     bpr, loss, samples = robustness.TRAINING_LOSS, "spread-normalised BPR", config.num_samples
     multi_step = {f"PGD-{n}": lambda epsilon, n=n: pgd.attack(epsilon=epsilon, num_steps=n) for n in (10, 25, 100)}
@@ -89,7 +89,7 @@ def threats(config: Config, study):
 
 def with_the_worst(measured):
     """The measurements with the strongest attacks and their controls, and one draw of the noise."""
-    from jaxrec import attack_study, attack_tables
+    from jaxrec.studies import attack_study, attack_tables
 
     noise = [attack_study.name_of("noise", draw) for draw in range(len(WHITE_BOX))]
     return [
@@ -103,7 +103,7 @@ def with_the_worst(measured):
 
 def declared():
     """The comparisons that are tested, fixed before the first run: with ten seeds no more than these can be found."""
-    from jaxrec.attack_tables import Declared
+    from jaxrec.studies.attack_tables import Declared
 
     of_each = [
         ("PGD-10", "FGSM"),

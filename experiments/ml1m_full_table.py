@@ -41,7 +41,7 @@ class Config:
 def main(config: Config) -> None:
     command.check(config, {**ml1m_ncf_table.EXPECTED, "autoencoder_epochs": command.POSITIVE})
     runtime.prepare()
-    from jaxrec import table_records
+    from jaxrec.studies import table_records
 
     if config.smoke:
         small = {
@@ -59,7 +59,8 @@ def main(config: Config) -> None:
 
 def parts(config: Config):
     """The data, the bench of full ranking, and the models."""
-    from jaxrec import bench, study
+    from jaxrec import bench
+    from jaxrec.studies import study
 
     num_users = ml1m_ncf_table.SMOKE_USERS if config.smoke else None
     if config.data is None:
@@ -75,8 +76,8 @@ def parts(config: Config):
 
 def hybrid(config: Config, data):
     """Factors and neighbours together: iALS and EASE, their scores in units of their spread."""
-    from jaxrec import model_table
     from jaxrec.models import ease, ensemble, ials
+    from jaxrec.studies import model_table
 
     sizes = {"num_users": data.split.train.num_users, "num_items": data.split.train.num_items}
     members = {"ials": ials.model(**sizes, dimension=config.dimension), "ease": ease.model(**sizes, l2=1200)}
@@ -91,8 +92,9 @@ def others(config: Config, data):
     """A graph model and autoencoders."""
     import optax
 
-    from jaxrec import model_table, objectives, sequences
+    from jaxrec import objectives, sequences
     from jaxrec.models import lightgcn, mult_dae, mult_vae
+    from jaxrec.studies import model_table
 
     train = data.split.train
     sizes = {"num_users": train.num_users, "num_items": train.num_items}
@@ -133,9 +135,10 @@ def of_features(config: Config, data):
 
     import optax
 
-    from jaxrec import features, losses, model_table, objectives, sampling, study
+    from jaxrec import features, losses, objectives, sampling
     from jaxrec.datasets import locate
     from jaxrec.models import dcn_v2, deepfm, fm, two_tower
+    from jaxrec.studies import model_table, study
 
     train = data.split.train
     sizes = {"num_users": train.num_users, "num_items": train.num_items}
@@ -181,8 +184,9 @@ def exposures(config: Config, data):
     """What a table of whole rankings says beside accuracy."""
     import numpy as np
 
-    from jaxrec import exposure, features, study
+    from jaxrec import exposure, features
     from jaxrec.datasets import locate
+    from jaxrec.studies import study
 
     train = data.split.train
     counts = np.bincount(train.items, minlength=train.num_items)

@@ -37,7 +37,8 @@ EXPECTED: dict[str, command.Expected] = dict.fromkeys(
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import attack_study, attack_tables, robustness
+    from jaxrec import robustness
+    from jaxrec.studies import attack_study, attack_tables
 
     at_one_epsilon, at_msaps_lengths = attacks(config.num_steps)
     threat = lambda attacks: [attack_study.Threat(robustness.WHITE_BOX, robustness.TRAINING_LOSS, attacks)]
@@ -52,8 +53,8 @@ def main(config: Config) -> None:
 
 def attacks(num_steps: int):
     """Those that are compared at one epsilon, and those that have MSAP's lengths, row by row."""
-    from jaxrec import matched
     from jaxrec.attacks import fgsm, msap, pgd, random_noise
+    from jaxrec.studies import matched
 
     as_coded = lambda epsilon: msap.attack(epsilon=epsilon, num_steps=num_steps)
     at_one_epsilon = {
@@ -85,7 +86,7 @@ def rescaled(factor: float):
 
 def declared(num_steps: int):
     """The comparisons that are tested, fixed before the first run."""
-    from jaxrec.attack_tables import Declared
+    from jaxrec.studies.attack_tables import Declared
 
     msap, pgd = f"MSAP-{num_steps}", f"PGD-{num_steps}"
     pairs = [

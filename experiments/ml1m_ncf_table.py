@@ -53,7 +53,7 @@ PUBLISHED = {  # Ferrari Dacrema et al., TOIS 2021, tables 54 and 55; iALS and M
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import table_records
+    from jaxrec.studies import table_records
 
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, mf_epochs=1, bpr_epochs=1, dimension=8, mf_dimension=8)
@@ -63,7 +63,8 @@ def main(config: Config) -> None:
 
 def parts(config: Config):
     """The data, the bench of listed negatives, and the models."""
-    from jaxrec import bench, study
+    from jaxrec import bench
+    from jaxrec.studies import study
 
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=SMOKE_USERS if config.smoke else None)
     on = bench.leave_one_out(data.split, cutoffs=(10,), listed=True)
@@ -72,8 +73,8 @@ def parts(config: Config):
 
 def solved(config: Config, data):
     """What is counted or solved; validation chooses among settings."""
-    from jaxrec import model_table
     from jaxrec.models import ease, ials, item_knn, popularity, pure_svd, user_knn
+    from jaxrec.studies import model_table
 
     sizes = {"num_users": data.split.train.num_users, "num_items": data.split.train.num_items}
 
@@ -131,8 +132,9 @@ def trained(config: Config, data):
 
     import optax
 
-    from jaxrec import losses, model_table, objectives, sampling
+    from jaxrec import losses, objectives, sampling
     from jaxrec.models import biased_mf, gmf, mf, mlp, neumf
+    from jaxrec.studies import model_table
 
     train = data.split.train
     sizes = {"num_users": train.num_users, "num_items": train.num_items}

@@ -51,7 +51,7 @@ class Config:
 def main(config: Config) -> None:
     ml100k_shilling_table.check(config)
     runtime.prepare()
-    from jaxrec import study
+    from jaxrec.studies import study
 
     config = dataclasses.replace(config, **(ml100k_shilling_table.SMOKE if config.smoke else {}))
     num_users = ml100k_shilling_table.SMOKE_USERS if config.smoke else None

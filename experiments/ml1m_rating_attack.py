@@ -53,8 +53,9 @@ def main(config: Config) -> None:
     runtime.prepare()
     import optax
 
-    from jaxrec import display, rating_attack, rating_study, records, results, run_directory, splits, study
+    from jaxrec import display, rating_attack, records, results, run_directory, splits
     from jaxrec.models import biased_mf
+    from jaxrec.studies import rating_study, study
 
     if config.smoke:
         small = (0.5, 1.0, 2.0)

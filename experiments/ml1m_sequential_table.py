@@ -59,7 +59,7 @@ PUBLISHED = {  # gSASRec's and generative-recommenders' READMEs
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import table_records
+    from jaxrec.studies import table_records
 
     if config.smoke:
         config = dataclasses.replace(config, epochs=1, validate_every=1, max_length=20)
@@ -72,8 +72,9 @@ def parts(config: Config):
     """The data, the bench, and every sequence model, with its losses."""
     import optax
 
-    from jaxrec import bench, losses, model_table, sequences, study
+    from jaxrec import bench, losses, sequences
     from jaxrec.models import bert4rec, caser, gru4rec, hstu, item_knn, popularity, sasrec
+    from jaxrec.studies import model_table, study
 
     num_users = SMOKE_USERS if config.smoke else None
     if config.data is None:

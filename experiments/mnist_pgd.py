@@ -55,7 +55,8 @@ def main(config: Config) -> None:
     runtime.prepare()
     import optax
 
-    from jaxrec import classifier, classifier_study, display, results, run_directory, study
+    from jaxrec import classifier, display, results, run_directory
+    from jaxrec.studies import classifier_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     sizes = {"num_train": 1000, "num_test": 100} if config.smoke else {}
@@ -86,7 +87,7 @@ def trainings(config: Config, model):
     """Standard, with noise, and against PGD."""
     from jaxrec import classifier, norms
     from jaxrec.attacks import pgd, random_noise
-    from jaxrec.classifier_study import Training
+    from jaxrec.studies.classifier_study import Training
 
     def against(attack=None):
         return classifier.objective(classifier=model, attack=attack, adv_weight=config.adv_weight)
@@ -107,7 +108,7 @@ def threats(config: Config, *, num_test: int):
     """In the ball of the training on all test images; JSMA and C&W on the first of them."""
     from jaxrec import norms
     from jaxrec.attacks import apgd, cw, jsma, pgd
-    from jaxrec.classifier_study import Threat
+    from jaxrec.studies.classifier_study import Threat
 
     ball = {"epsilon": config.epsilon, "norm": norms.LINF}
     descent = pgd.attack(**ball, num_steps=config.num_steps, step_size=config.step_size)

@@ -49,8 +49,9 @@ SMOKE = {"num_steps": (3,), "epochs": 2, "adv_epochs": 2, "num_seeds": 2, "users
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import claim_records, claim_study, continued, run_directory, study
+    from jaxrec import run_directory
     from jaxrec.attacks import fgsm, pgd
+    from jaxrec.studies import claim_records, claim_study, continued, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
@@ -79,7 +80,7 @@ def as_costly(config: Config, num_steps: int) -> int:
 
 def declared(config: Config, one, several):
     """Each PGD against FGSM of as many epochs, and of as many gradients."""
-    from jaxrec import claim_records, claim_study
+    from jaxrec.studies import claim_records, claim_study
 
     of_epochs = {which.epochs: which for which in one}
     pairs = [

@@ -47,8 +47,9 @@ SMOKE = {"epsilons": (0.5,), "epochs": 2, "adv_epochs": 2, "num_seeds": 2, "user
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import claim_records, claim_study, continued, run_directory, study
+    from jaxrec import run_directory
     from jaxrec.attacks import fgsm, random_noise
+    from jaxrec.studies import claim_records, claim_study, continued, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
@@ -69,8 +70,8 @@ def main(config: Config) -> None:
 
 def declared(config: Config, base, noise, apr):
     """Under the worst attack at the largest epsilon: what each gains over the control, and APR over noise."""
-    from jaxrec.claim_records import Question
-    from jaxrec.claim_study import WORST
+    from jaxrec.studies.claim_records import Question
+    from jaxrec.studies.claim_study import WORST
 
     attack = WORST, max(config.attack_epsilons)
     (control,) = base.models()

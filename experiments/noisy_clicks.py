@@ -48,7 +48,7 @@ CLEAN = "true clicks alone"
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import table_records
+    from jaxrec.studies import table_records
 
     if config.smoke:
         config = dataclasses.replace(config, users=200, epochs=4, rising_epochs=2, num_seeds=1)
@@ -65,9 +65,10 @@ def parts(config: Config):
     import numpy as np
     import optax
 
-    from jaxrec import bench, model_table, objectives, provenance, splits, study
+    from jaxrec import bench, objectives, provenance, splits
     from jaxrec.defences import reweighted, scheduled, truncated
     from jaxrec.models import mf
+    from jaxrec.studies import model_table, study
 
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
     num_true = len(data.split.train)

@@ -48,8 +48,9 @@ SMOKE = {"looks": (1, 2), "epochs": 2, "num_seeds": 2, "users": 200}
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import claim_records, claim_study, continued, run_directory, study
+    from jaxrec import run_directory
     from jaxrec.attacks import fgsm
+    from jaxrec.studies import claim_records, claim_study, continued, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=config.users)
@@ -76,7 +77,8 @@ def main(config: Config) -> None:
 
 def draw(path, config: Config, data, found, arms, conditions) -> None:
     """NDCG@10 against epochs, of the test items and of the training items: a picture and a curve for each."""
-    from jaxrec import claim_study, display, files
+    from jaxrec import display, files
+    from jaxrec.studies import claim_study
 
     curves = {
         f"{arm.name}, {items} items, {'clean' if attack == 'none' else f'{attack}, {epsilon:g}'}": [

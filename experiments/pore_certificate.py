@@ -58,7 +58,8 @@ def main(config: Config) -> None:
     if config.selected > config.profile_size:
         raise errors.InputError(f"Expected --selected <= --profile-size {config.profile_size}, got {config.selected}.")
     runtime.prepare()
-    from jaxrec import display, files, poison_study, pore_study, records, results, run_directory, study
+    from jaxrec import display, files, records, results, run_directory
+    from jaxrec.studies import poison_study, pore_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     setting = parts(config)
@@ -96,7 +97,8 @@ def parts(config: Config):
     """The data, what is relevant, and how base models are made."""
     import functools
 
-    from jaxrec import bagging, metrics, pore_study, splits, study
+    from jaxrec import bagging, metrics, splits
+    from jaxrec.studies import pore_study, study
 
     hold_out = functools.partial(splits.per_user_ratio, valid_fraction=0.1, test_fraction=0.25, seed=config.seed)
     words = (
@@ -116,8 +118,8 @@ def parts(config: Config):
 
 def attacked(config: Config, setting, targets):
     """(name, number of fakes, real users and fakes) of every attack, each on its targets."""
-    from jaxrec import pore_study
     from jaxrec.poisoning import bandwagon, random_ratings
+    from jaxrec.studies import pore_study
 
     for name in config.attacks:
         for num in config.attacked:

@@ -16,7 +16,8 @@ import pathlib
 import re
 import typing
 
-from jaxrec import command, errors, files, runtime, table_runs
+from jaxrec import command, errors, files, runtime
+from jaxrec.studies import table_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +94,9 @@ def of_table(config: Config, experiment: str, cells: dict[str, list[int]]) -> Op
     """A row of a table, trained."""
     import jax
 
-    from jaxrec import audit, model_table
+    from jaxrec import audit
     from jaxrec.datasets import titles
+    from jaxrec.studies import model_table
 
     moved = {name: value for name in ("data_dir", "data") if (value := getattr(config, name)) is not None}
     _, _, settings, data, on, rows = table_runs.open_run(config.run, experiment, moved=moved)

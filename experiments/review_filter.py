@@ -74,7 +74,8 @@ def main(config: Config) -> None:
     if config.pool_size > config.num_words:
         raise errors.InputError(f"Expected --pool-size <= --num-words {config.num_words}, got {config.pool_size}.")
     runtime.prepare()
-    from jaxrec import display, results, run_directory, study, text_study
+    from jaxrec import display, results, run_directory
+    from jaxrec.studies import study, text_study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     seeds = range(config.seed, config.seed + config.num_seeds)
@@ -95,11 +96,12 @@ def plan(config: Config, name: str):
     """The data, the filters, and the attacks on them."""
     import optax
 
-    from jaxrec import text_classifier, text_study
+    from jaxrec import text_classifier
     from jaxrec.attacks import fgsm
     from jaxrec.datasets import filters
     from jaxrec.edits import gradient_guided, greedy
-    from jaxrec.text_study import Filter, Threat
+    from jaxrec.studies import text_study
+    from jaxrec.studies.text_study import Filter, Threat
 
     data = filters.drawn(filters.load(name, config.data_dir), num=config.max_texts, seed=config.seed)
     network = text_classifier.averaging(dimension=config.dimension, hidden=config.hidden, dropout=config.dropout)

@@ -51,8 +51,8 @@ EXPECTED: dict[str, command.Expected] = {
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import attack_study, tradeoff_study, tradeoff_tables
     from jaxrec.datasets import locate
+    from jaxrec.studies import attack_study, tradeoff_study, tradeoff_tables
     from jaxrec.types import InputError
 
     if len(config.novelty_weights) != len(config.diversity_weights):
@@ -74,8 +74,8 @@ def main(config: Config) -> None:
 def sweeps(config: Config):
     """The rerankers over their hyperparameters."""
     from jaxrec import rerank
-    from jaxrec.attack_study import K
-    from jaxrec.tradeoff_study import Sweep
+    from jaxrec.studies.attack_study import K
+    from jaxrec.studies.tradeoff_study import Sweep
 
     return {
         "MMR": Sweep(lambda value: rerank.mmr(k=K, trade_off=value), config.trade_offs),

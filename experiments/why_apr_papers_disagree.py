@@ -66,8 +66,9 @@ def main(config: Config) -> None:
     runtime.prepare()
     import optax
 
-    from jaxrec import batch_study, bench, continued, run_directory, study
+    from jaxrec import bench, run_directory
     from jaxrec.models import mf
+    from jaxrec.studies import batch_study, continued, study
 
     for is_asked, changes in ((config.full, FULL), (config.smoke, SMOKE)):
         config = dataclasses.replace(config, **(changes if is_asked else {}))
@@ -98,7 +99,8 @@ def publish(path, config: Config, data, plan, found) -> None:
     """Records, the table of gains, and the heat map of their means."""
     import numpy as np
 
-    from jaxrec import batch_records, batch_study, continued, display, files, heat_map, records, results
+    from jaxrec import display, files, heat_map, records, results
+    from jaxrec.studies import batch_records, batch_study, continued
 
     gains = batch_study.gains(found, plan.settings, seed=config.seed)
     kept = batch_records.records_of("why_apr_papers_disagree", data, plan, found, gains)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tiny_run
 
-from jaxrec import attack_study, attack_tables, display, measurements, records, results, robustness, surrogates
-from jaxrec.attack_study import Training
+from jaxrec import display, measurements, records, results, robustness, surrogates
 from jaxrec.attacks import fgsm, random_noise
+from jaxrec.studies import attack_study, attack_tables
+from jaxrec.studies.attack_study import Training
 from jaxrec.types import InputError
 
 

@@ -10,12 +10,9 @@ import two_processes
 
 from experiments import why_apr_papers_disagree as experiment
 from jaxrec import (
-    batch_records,
-    batch_study,
     bench,
     checkpoint,
     command,
-    continued,
     metrics,
     objectives,
     records,
@@ -27,6 +24,7 @@ from jaxrec import (
 )
 from jaxrec.attacks import fgsm
 from jaxrec.defences import apr
+from jaxrec.studies import batch_records, batch_study, continued
 from jaxrec.types import Interactions, Split
 
 MODEL = two_processes.MODEL

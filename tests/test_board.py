@@ -14,31 +14,26 @@ import pytest
 from experiments import defence_board as experiment
 from jaxrec import (
     bench,
-    board,
-    board_defences,
-    board_exam,
-    board_records,
     consistency,
     factor_bounds,
     gradient_masking,
     loop,
     losses,
     min_max,
-    model_table,
     objectives,
     provenance,
     records,
     results,
     splits,
-    study,
     surfaces,
     train,
     types,
 )
 from jaxrec.attacks import fgsm, random_noise
-from jaxrec.board import Setting
 from jaxrec.defences import apr, distillation, free, smoothing
 from jaxrec.models import ensemble, mf
+from jaxrec.studies import board, board_defences, board_exam, board_records, model_table, study
+from jaxrec.studies.board import Setting
 
 
 def two_groups():

@@ -10,8 +10,9 @@ import pytest
 import two_processes
 
 from experiments import lambda_epsilon_sweep, multi_step_or_not, noise_is_not_training, overfitting
-from jaxrec import checkpoint, claim_records, claim_study, continued, evaluate, measurements, records, sweep
+from jaxrec import checkpoint, evaluate, measurements, records, sweep
 from jaxrec.attacks import fgsm
+from jaxrec.studies import claim_records, claim_study, continued
 from jaxrec.types import InputError, Split
 
 DATA = two_processes.make_data()

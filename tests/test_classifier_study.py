@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from experiments import mnist_pgd
-from jaxrec import checkpoint, classifier, classifier_study, norms, records, results, run_directory
+from jaxrec import checkpoint, classifier, norms, records, results, run_directory
 from jaxrec.attacks import fgsm
+from jaxrec.studies import classifier_study
 
 FIELDS = ("correct", "num", "fooled", "l2", "num_changed", "achieved_linf", "gradient_evaluations", "queries")
 

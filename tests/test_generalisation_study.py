@@ -9,11 +9,12 @@ import pytest
 import shilled
 
 from experiments import detector_generalisation
-from jaxrec import command, fake_profiles, generalisation_records, generalisation_study, provenance, records
+from jaxrec import command, fake_profiles, provenance, records
 from jaxrec.detectors import classifier
-from jaxrec.generalisation_study import HARDENED, OVERSAMPLED, PLAIN, SEEN, UNSEEN
 from jaxrec.poisoning import average, random_ratings
-from jaxrec.study import Data
+from jaxrec.studies import generalisation_records, generalisation_study
+from jaxrec.studies.generalisation_study import HARDENED, OVERSAMPLED, PLAIN, SEEN, UNSEEN
+from jaxrec.studies.study import Data
 from jaxrec.types import Interactions, Split
 
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import fake_profiles, injection_study, poison_victims
+from jaxrec import fake_profiles
 from jaxrec.inner import ease
 from jaxrec.models import ease as ease_model
+from jaxrec.studies import injection_study, poison_victims
 from jaxrec.types import Interactions
 
 PAIRS = np.random.default_rng(2).random((9, 8)) < 0.45

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import toys
 
-from jaxrec import matched, norms, oracles
+from jaxrec import norms, oracles
 from jaxrec.attacks import fgsm, msap, pgd
+from jaxrec.studies import matched
 
 KEY = jax.random.key(3)
 VICTIM = toys.tables()

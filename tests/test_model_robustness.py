@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import evaluate, model_robustness, types
+from jaxrec import evaluate, types
 from jaxrec.models import biased_mf, ease, mf
+from jaxrec.studies import model_robustness
 
 USER = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], np.float32)
 ITEM = np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 4.0], [0.0, 2.0]], np.float32)

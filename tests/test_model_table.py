@@ -10,21 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import (
-    bench,
-    min_max,
-    model_table,
-    objectives,
-    provenance,
-    results,
-    splits,
-    study,
-    surfaces,
-    table_records,
-    types,
-)
+from jaxrec import bench, min_max, objectives, provenance, results, splits, surfaces, types
 from jaxrec.defences import free
 from jaxrec.models import mf
+from jaxrec.studies import model_table, study, table_records
 
 
 def interactions():

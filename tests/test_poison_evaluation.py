@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import fake_profiles, losses, objectives, poison_evaluation, poison_victims, sampling, sequences
+from jaxrec import fake_profiles, losses, objectives, poison_evaluation, sampling, sequences
 from jaxrec.models import ease, item_knn, lightgcn, mf, mult_vae, neumf
 from jaxrec.poisoning import bandwagon
+from jaxrec.studies import poison_victims
 from jaxrec.types import InputError, Interactions, Model
 
 NUM_USERS, NUM_ITEMS = 6, 9

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import poison_parts
+from jaxrec.studies import poison_parts
 from jaxrec.types import InputError, Interactions
 
 NAMES = ("item-kNN", "MF-BPR", "iALS", "EASE", "NeuMF", "LightGCN", "Mult-VAE")

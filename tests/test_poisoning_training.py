@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import shilled
 
-from jaxrec import injection, packed, poison_study, poisoning_training, profiles, provenance, study
+from jaxrec import injection, packed, poisoning_training, profiles, provenance
 from jaxrec.detectors import pca
 from jaxrec.inner import ease
 from jaxrec.poisoning import random_ratings
+from jaxrec.studies import poison_study, study
 from jaxrec.types import InputError, Interactions, Model, Split
 
 UNHEARD = shilled.NUM_ITEMS  # an item that nobody has

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from jaxrec import bagging, pore_study
-from jaxrec.pore_study import Setting
+from jaxrec import bagging
+from jaxrec.studies import pore_study
+from jaxrec.studies.pore_study import Setting
 from jaxrec.types import Interactions
 
 

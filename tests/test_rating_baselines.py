@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxrec import rating_baselines
+from jaxrec.studies import rating_baselines
 from jaxrec.types import InputError, Interactions
 
 NONE = np.zeros(0, np.int32)

@@ -8,7 +8,8 @@ import pytest
 import sklearn.metrics
 
 from experiments import fake_buyers_shop
-from jaxrec import command, records, shop_study
+from jaxrec import command, records
+from jaxrec.studies import shop_study
 from jaxrec.types import Interactions, Split
 
 

@@ -5,8 +5,9 @@ import pathlib
 
 import optax
 
-from jaxrec import bench, model_table, objectives, study
+from jaxrec import bench, objectives
 from jaxrec.models import ease, mf
+from jaxrec.studies import model_table, study
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxrec import provenance, splits, study
+from jaxrec import provenance, splits
 from jaxrec.datasets import download, locate, ml1m
+from jaxrec.studies import study
 from jaxrec.types import InputError
 
 USERS, ITEMS = 4, 5

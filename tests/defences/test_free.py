@@ -11,8 +11,9 @@ import pytest
 import toys
 import two_processes
 
-from jaxrec import checkpoint, min_max, model_table, norms, objectives, sampling, surfaces, sweep, train
+from jaxrec import checkpoint, min_max, norms, objectives, sampling, surfaces, sweep, train
 from jaxrec.defences import free, scheduled
+from jaxrec.studies import model_table
 
 EPSILON, NUM_REPLAYS, NUM_STEPS = 0.3, 3, 45
 SURFACE = surfaces.tables("user", "item")

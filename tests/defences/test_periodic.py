@@ -8,9 +8,10 @@ import test_every_defence as laws
 import toys
 import two_processes
 
-from jaxrec import min_max, model_table, objectives, sampling, surfaces, train
+from jaxrec import min_max, objectives, sampling, surfaces, train
 from jaxrec.attacks import pgd
 from jaxrec.defences import apr, periodic
+from jaxrec.studies import model_table
 
 SURFACE = surfaces.tables("user", "item")
 CLEAN = objectives.pairwise(model=two_processes.MODEL)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from experiments import ml100k_rating_table
-from jaxrec import command, rating_baselines, rating_metrics, records, results
+from jaxrec import command, rating_metrics, records, results
 from jaxrec.datasets import ml100k
+from jaxrec.studies import rating_baselines
 
 
 def run(*args):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import ml100k_shilling_table
-from jaxrec import command, fake_files, poison_study, records, results
+from jaxrec import command, fake_files, records, results
+from jaxrec.studies import poison_study
 
 FLAGS = ("--smoke", "--victims", "item-kNN", "EASE", "--aims", "push tail", "--profile-size", 8, "--num-selected", 2)
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from experiments import ml1m_poisoning_table
-from jaxrec import command, fake_files, poison_parts, records
+from jaxrec import command, fake_files, records
+from jaxrec.studies import poison_parts
 
 
 def test_the_table_is_made_without_ratings_and_detectors_see_what_victims_do(tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import pore_certificate
-from jaxrec import command, pore_study, records, results
+from jaxrec import command, records, results
+from jaxrec.studies import pore_study
 
 ARGS = ("--smoke", "--targets", 3, "--profile-size", 8, "--selected", 4, "--recommended", 2, "--k", 5)
 

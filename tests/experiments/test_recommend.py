@@ -14,8 +14,9 @@ import tiny_run
 import tiny_table
 
 from experiments import ml1m_sequential_table, recommend
-from jaxrec import command, model_table, table_records
+from jaxrec import command
 from jaxrec.models import ease
+from jaxrec.studies import model_table, table_records
 from jaxrec.types import Interactions
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import sklearn.metrics
 import texts_toy
 
 from experiments import review_filter
-from jaxrec import command, records, results, text_study
+from jaxrec import command, records, results
+from jaxrec.studies import text_study
 
 EDITS = review_filter.SMOKE["num_edits"]
 

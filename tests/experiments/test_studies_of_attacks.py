@@ -4,7 +4,8 @@ import pytest
 import tiny_run
 
 from experiments import ml1m_ascended_losses, ml1m_attack_table, ml1m_matched_budget
-from jaxrec import attack_study, command, records, results
+from jaxrec import command, records, results
+from jaxrec.studies import attack_study
 
 
 @pytest.mark.slow

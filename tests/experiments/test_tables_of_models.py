@@ -6,8 +6,9 @@ import pytest
 
 from experiments import amazon_sequential_table, embedding_robustness, gowalla_table, ml1m_full_table, ml1m_ncf_table
 from experiments import ml1m_sequential_table as sequential
-from jaxrec import command, model_robustness, records, results, splits, study
+from jaxrec import command, records, results, splits
 from jaxrec.datasets import locate, ml1m
+from jaxrec.studies import model_robustness, study
 
 
 def run(experiment, *args):

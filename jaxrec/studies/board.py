@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxrec import consistency, factor_bounds, model_table, sampling, surfaces
+from jaxrec import consistency, factor_bounds, sampling, surfaces
 from jaxrec.certificates import dot_product
+from jaxrec.studies import model_table
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, Surface
 
 PLAIN = "plain"  # the defence that is none

@@ -15,8 +15,6 @@ import numpy as np
 import optax
 
 from jaxrec import (
-    attack_tables,
-    continued,
     display,
     evaluate,
     exposure,
@@ -24,16 +22,16 @@ from jaxrec import (
     measurements,
     objectives,
     robustness,
-    study,
     summaries,
     surfaces,
     sweep,
     worst_of,
 )
 from jaxrec.attacks import fgsm, pgd
-from jaxrec.continued import Setting
 from jaxrec.models import mf
 from jaxrec.robustness import Measurement
+from jaxrec.studies import attack_tables, continued, study
+from jaxrec.studies.continued import Setting
 from jaxrec.types import Interactions, Key, PyTree, Split
 
 SURFACE = surfaces.tables("user", "item")

@@ -5,21 +5,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxrec import (
-    claim_study,
-    continued,
-    display,
-    files,
-    provenance,
-    records,
-    results,
-    robustness,
-    splits,
-    statistics,
-    study,
-    summaries,
-)
-from jaxrec.claim_study import Found, Which
+from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries
+from jaxrec.studies import claim_study, continued, study
+from jaxrec.studies.claim_study import Found, Which
 
 CLEAN = ("none", 0.0)
 

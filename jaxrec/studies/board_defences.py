@@ -16,7 +16,6 @@ import optax
 
 from jaxrec import losses, min_max, norms, objectives, surfaces, worst_of
 from jaxrec.attacks import fgsm, pgd
-from jaxrec.board import PLAIN, TEACHER, UNITS, Defence, Setting, Subject
 from jaxrec.defences import (
     apr,
     certified_margin,
@@ -44,6 +43,7 @@ from jaxrec.defences import (
     weight_perturbation,
 )
 from jaxrec.models import ensemble
+from jaxrec.studies.board import PLAIN, TEACHER, UNITS, Defence, Setting, Subject
 from jaxrec.types import Attack, Model, Objective, Params
 
 Make = Callable[[Subject, float], Objective]  # (subject, radius) -> what is minimised

@@ -7,18 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import (
-    display,
-    files,
-    poison_evaluation,
-    poison_study,
-    provenance,
-    records,
-    results,
-    statistics,
-)
-from jaxrec.poison_study import Case, Setting
+from jaxrec import display, files, poison_evaluation, provenance, records, results, statistics
 from jaxrec.records import Record
+from jaxrec.studies import poison_study
+from jaxrec.studies.poison_study import Case, Setting
 
 Figures = Mapping[str, float]  # as of `poison_evaluation.figures`
 NOBODY = dict.fromkeys(("attack", *records.ADVERSARY))

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxrec import checkpoint, display, evaluate, loop, metrics, robustness, run_directory, study, train
+from jaxrec import checkpoint, display, evaluate, loop, metrics, robustness, run_directory, train
+from jaxrec.studies import study
 from jaxrec.types import InputError, Key, Model, Objective, Params, Surface
 
 SAME_TRAINING = ("epochs", "batch_size", "sampler", "learning_rate", "dimension", "seed", "robust_epsilon")

@@ -7,10 +7,10 @@ from typing import Any
 import optax
 
 from jaxrec import consistency, factor_bounds, losses, objectives, sampling, sequences, surfaces
-from jaxrec.board import Subject
 from jaxrec.certificates.dot_product import Factors
 from jaxrec.defences import certified_margin, label_smoothing
 from jaxrec.models import lightgcn, mf, neumf, sasrec
+from jaxrec.studies.board import Subject
 from jaxrec.types import Interactions, Model, Objective, Params
 
 BOTH = surfaces.tables("user", "item")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, robustness, splits, staged, summaries
+from jaxrec import display, files, provenance, records, results, robustness, splits, summaries
+from jaxrec.studies import staged
 
 
 def records_of(

@@ -23,10 +23,10 @@ from jaxrec import (
     run_directory,
     sampling,
     statistics,
-    study,
     train,
 )
 from jaxrec.datasets import digits, idx
+from jaxrec.studies import study
 from jaxrec.types import Attack, Key, Objective, PyTree, Split
 
 CLEAN = "none"

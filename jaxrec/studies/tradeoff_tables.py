@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxrec import display, files, provenance, records, results, statistics, tradeoff
-from jaxrec.attack_study import K, Study, Training
-from jaxrec.tradeoff_study import AS_TRAINED, LOSS, Findings, Losses, Point
+from jaxrec.studies.attack_study import K, Study, Training
+from jaxrec.studies.tradeoff_study import AS_TRAINED, LOSS, Findings, Losses, Point
 
 AIMS = ("ndcg", "intra_list_diversity", "novelty")  # what a point is dominated in
 PROTOCOL = f"top-{K} lists of the unseen items; intra-list diversity by genres"

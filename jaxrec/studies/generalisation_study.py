@@ -15,20 +15,12 @@ import jax
 import numpy as np
 import sklearn.metrics
 
-from jaxrec import (
-    display,
-    fake_files,
-    fake_profiles,
-    files,
-    poison_evaluation,
-    poison_study,
-    splits,
-    study,
-)
+from jaxrec import display, fake_files, fake_profiles, files, poison_evaluation, splits
 from jaxrec.detectors import classifier
 from jaxrec.fake_profiles import Direction
-from jaxrec.poison_victims import Victim
 from jaxrec.poisoning import adaptive
+from jaxrec.studies import poison_study, study
+from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Detector, Interactions, Key, Poison
 
 UNSEEN, SEEN = "all other kinds", "all kinds"  # what a detector learned from

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import optax
 
-from jaxrec import command, losses, objectives, poison_victims, sampling, sequences
+from jaxrec import command, losses, objectives, sampling, sequences
 from jaxrec.detectors import classifier, isolation_forest, neural, pca, spectral
 from jaxrec.fake_profiles import Direction
 from jaxrec.inner import ease as exact_ease
 from jaxrec.inner import ials as exact_ials
 from jaxrec.inner import unrolled as training
 from jaxrec.models import ease, ials, item_knn, lightgcn, mf, mult_vae, neumf
-from jaxrec.poison_victims import Victim
 from jaxrec.poisoning import (
     average,
     bandwagon,
@@ -27,6 +26,8 @@ from jaxrec.poisoning import (
     segment,
     unrolled,
 )
+from jaxrec.studies import poison_victims
+from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Detector, Poison
 
 ATTACKS = {

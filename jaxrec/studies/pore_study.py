@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrec import bagging, display, fake_profiles, files, profiles, provenance, records, results, statistics, study
+from jaxrec import bagging, display, fake_profiles, files, profiles, provenance, records, results, statistics
 from jaxrec.certificates import pore
 from jaxrec.run_directory import Run
+from jaxrec.studies import study
 from jaxrec.types import Interactions, Poison
 
 PIECE = 100  # base models that are cast, and kept, at once

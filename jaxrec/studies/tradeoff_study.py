@@ -25,7 +25,7 @@ from jaxrec import (
     splits,
     victims,
 )
-from jaxrec.attack_study import K, Study, Training
+from jaxrec.studies.attack_study import K, Study, Training
 from jaxrec.types import Array, Interactions, Model, Params, Scalar
 
 AS_TRAINED, LOSS = "as trained", "weighted loss"

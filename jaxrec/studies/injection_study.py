@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import display, fake_profiles, fake_rows, injection, poison_evaluation, provenance, records, study
+from jaxrec import display, fake_profiles, fake_rows, injection, poison_evaluation, provenance, records
 from jaxrec.injection import Surrogate
-from jaxrec.poison_victims import Victim
+from jaxrec.studies import study
+from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Array, Interactions, PyTree
 
 

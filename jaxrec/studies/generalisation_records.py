@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrec import bars, display, files, poison_records, provenance, records, results
-from jaxrec.generalisation_study import HARDENED, OVERSAMPLED, PLAIN, SEEN, UNSEEN, Setting, path_of
+from jaxrec import bars, display, files, provenance, records, results
 from jaxrec.records import Record
+from jaxrec.studies import poison_records
+from jaxrec.studies.generalisation_study import HARDENED, OVERSAMPLED, PLAIN, SEEN, UNSEEN, Setting, path_of
 
 CHANGE = f"{HARDENED} less {OVERSAMPLED}"
 

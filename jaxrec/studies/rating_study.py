@@ -24,10 +24,10 @@ from jaxrec import (
     sampling,
     splits,
     statistics,
-    study,
     train,
 )
 from jaxrec.datasets import locate
+from jaxrec.studies import study
 from jaxrec.types import InputError, Interactions, Model, Params
 
 READS = {"user": ("users",), "item": ("pos",)}  # a rating reads no negative

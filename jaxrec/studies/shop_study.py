@@ -23,15 +23,14 @@ from jaxrec import (
     files,
     objectives,
     poison_evaluation,
-    poison_records,
     provenance,
     records,
     recovery,
     splits,
     statistics,
-    study,
 )
-from jaxrec.poison_victims import Victim
+from jaxrec.studies import poison_records, study
+from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Detector, Interactions, Key, Model, Params, Poison, Split
 
 RELEVANCE = ("accuracy", "precision", "recall", "f1", "roc_auc", "pr_auc")

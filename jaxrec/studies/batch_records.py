@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import batch_study, continued, provenance, records, statistics, study
+from jaxrec import provenance, records, statistics
+from jaxrec.studies import batch_study, continued, study
 
 
 def records_of(

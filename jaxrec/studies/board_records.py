@@ -9,22 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import (
-    board,
-    board_exam,
-    display,
-    files,
-    frontier,
-    provenance,
-    records,
-    results,
-    robustness,
-    splits,
-    statistics,
-    study,
-    summaries,
-)
+from jaxrec import display, files, frontier, provenance, records, results, robustness, splits, statistics, summaries
 from jaxrec.records import Record
+from jaxrec.studies import board, board_exam, study
 
 K = 10
 NOT_HERE = "does not apply"

@@ -14,20 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrec import (
-    bench,
-    display,
-    files,
-    gradient_masking,
-    measurements,
-    metrics,
-    model_robustness,
-    model_table,
-    robustness,
-)
-from jaxrec.board import Row, Setting, Subject, row_norms
+from jaxrec import bench, display, files, gradient_masking, measurements, metrics, robustness
 from jaxrec.certificates import dot_product
 from jaxrec.robustness import Measurement
+from jaxrec.studies import model_robustness, model_table
+from jaxrec.studies.board import Row, Setting, Subject, row_norms
 from jaxrec.types import InputError, Model, Params, Surface
 
 CERTIFIED = "certified (any adversary)"

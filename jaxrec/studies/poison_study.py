@@ -22,10 +22,10 @@ from jaxrec import (
     provenance,
     recovery,
     splits,
-    study,
 )
 from jaxrec.fake_profiles import Direction
-from jaxrec.poison_victims import Victim
+from jaxrec.studies import study
+from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Detector, InputError, Interactions, Key, Poison
 
 DEFENCES = ("removal", "down-weighting", "poisoning training")

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec import bench, continued, display, exposure, files, metrics, splits, statistics, sweep, train
+from jaxrec import bench, display, exposure, files, metrics, splits, statistics, sweep, train
 from jaxrec.attacks import fgsm
-from jaxrec.continued import CONTROL, Cell, Setting
+from jaxrec.studies import continued
+from jaxrec.studies.continued import CONTROL, Cell, Setting
 from jaxrec.types import PyTree
 
 

@@ -6,20 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import (
-    bench,
-    display,
-    exposure,
-    files,
-    model_table,
-    provenance,
-    records,
-    results,
-    run_directory,
-    splits,
-    statistics,
-    study,
-)
+from jaxrec import bench, display, exposure, files, provenance, records, results, run_directory, splits, statistics
+from jaxrec.studies import model_table, study
 from jaxrec.types import InputError, Interactions
 
 

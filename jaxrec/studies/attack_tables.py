@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries, worst_of
-from jaxrec.attack_study import Findings, K, Study
 from jaxrec.robustness import Measurement
+from jaxrec.studies.attack_study import Findings, K, Study
 
 
 class Declared(NamedTuple):

@@ -17,22 +17,20 @@ import numpy as np
 
 from jaxrec import (
     adversaries,
-    attack_tables,
     bench,
     evaluate,
     files,
     measurements,
-    model_table,
     provenance,
     records,
     robustness,
     splits,
     statistics,
-    study,
     summaries,
     surfaces,
 )
 from jaxrec.robustness import Measurement
+from jaxrec.studies import attack_tables, model_table, study
 from jaxrec.types import Interactions, Model, Params
 
 ADVERSARY = adversaries.softmax()  # one value: `robustness.measure` compiles for each anew

@@ -1,0 +1,1 @@
+"""What experiments are made of: each study trains, measures and records, and goes on where it was stopped."""
