@@ -8,8 +8,9 @@ of the mean row norms of the clean tables, the same list for all models.
 
 Expected: first 1,000 users, one seed, NDCG@10 clean / under the strongest attack at .2. MF: plain .0455 / .0171, noise
           .0434 / .0210, APR .0466 / .0238, distillation .0484 / .0398; grown norms as plain, but at an absolute epsilon
-          (commit d1ea65e). SASRec: plain .0830 / .0058, noise .0846 / .0080, APR .0802 / .0131 (commit 0af8379; one XLA
-          thread of an AMD EPYC; docs/defence_board.md, with LightGCN and NeuMF). All users, more seeds: not measured.
+          (commit d1ea65e). SASRec: plain .0830 / .0058, noise .0846 / .0080, APR .0802 / .0131, distillation .0797
+          / .0190 (commit 0af8379; one XLA thread of an AMD EPYC; docs/defence_board.md, with LightGCN and NeuMF). All
+          users, more seeds: not measured.
 Cost:     half a minute of one core a row of MF on 1,000 users, 15 s of LightGCN, 2 minutes of NeuMF, 4 of SASRec. The
           board's column is wall time of training over the plain row's, so leave the machine alone.
 Run:      python -m experiments.defence_board --models MF --num-seeds 5
