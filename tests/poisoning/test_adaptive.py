@@ -67,7 +67,7 @@ def test_a_detector_that_saw_the_fakes_does_not_see_them_once_they_know_it(estim
     for fakes in (plain(), crafted(estimator=estimator, num_exchanges=10)):
         both = fake_profiles.contaminate(shilled.real("implicit"), fakes)
         aucs.append(sklearn.metrics.roc_auc_score(fake_profiles.is_fake(both, fakes), detector(both)))
-    assert aucs[0] > 0.9
+    assert aucs[0] > 0.85
     assert aucs[1] < aucs[0] - 0.25
 
 
