@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import fake_profiles, injection, norms
+from jaxrec import fake_profiles, injection, norms, perturbations
 from jaxrec.fake_profiles import Budget
 from jaxrec.injection import Outer, Surrogate
 from jaxrec.types import Array, Interactions, Key, Poison, PyTree, Scalar
@@ -72,8 +72,7 @@ def check(*, num_steps: int, **sizes: float) -> None:
     if num_steps < 0:
         raise ValueError(f"Expected num_steps >= 0, got num_steps={num_steps}.")
     for name, value in sizes.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
+        perturbations.check_positive(value, name)
 
 
 def walk(

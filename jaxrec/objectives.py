@@ -138,7 +138,7 @@ def among_batch(*, model: Model, loss: Callable[[Array, Array, Array], Array] = 
         del key, reduce  # deterministic; see above
         items, listed = distinct_items(batch)
         scores = model.score(params, batch["users"][:, None], items[None])
-        relevant = (items[None] == batch["pos"][:, None]) & listed[None]
+        relevant = items[None] == batch["pos"][:, None]
         among = loss(scores, relevant.astype(scores.dtype), jnp.broadcast_to(listed[None], scores.shape))
         total = jnp.sum(jnp.where(batch["where"], among, 0))
         return total, {"loss": total, "examples": jnp.sum(batch["where"])}

@@ -65,6 +65,17 @@ def test_the_defender_has_fakes_of_their_own_and_other_ones_each_time(tmp_path):
     assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "fakes").iterdir()}
 
 
+def test_a_kind_that_is_left_out_is_not_learned_from(tmp_path, monkeypatch):
+    (tmp_path / "fakes").mkdir()
+    on, learned = setting(), []
+    digests = lambda parts: [provenance.fingerprint(part)["sha256"] for part in parts]
+    blind = lambda interactions: np.zeros(interactions.num_users)
+    monkeypatch.setattr(generalisation_study, "learner", lambda _, name, fakes, seed: learned.append(fakes) or blind)
+    rows = generalisation_study.left_out(tmp_path, on, "random", 0, {"classifier": blind}, lambda _: 0.0)
+    assert [row[:3] for row in rows] == [("classifier", what, "random") for what in (UNSEEN, SEEN)]
+    assert digests(learned[0]) == digests([generalisation_study.own(tmp_path, on, "average", 0)])
+
+
 def test_replayed_fakes_are_what_a_detector_learns_from():
     known = shilled.real("implicit")
     fakes = average.attack(num_fakes=3)(jax.random.key(1), known, np.array([3]))
@@ -109,14 +120,7 @@ def _write(path, rows):
 
 @pytest.mark.slow
 def test_the_whole_path_goes_on_where_it_was_stopped(tmp_path):
-    rng = np.random.default_rng(0)
-    odds = 1 / np.arange(1, 71)
-    lines = [
-        f"{user + 1}\t{item + 1}\t3\t{time}\n"
-        for user in range(60)
-        for time, item in enumerate(rng.choice(70, 12, replace=False, p=odds / odds.sum()))
-    ]
-    (tmp_path / "u.data").write_text("".join(lines))
+    shilled.write_u_data(tmp_path)
     sizes = ["--profile-size", "8", "--num-selected", "2", "--num-targets", "2", "--own", "0.1"]
     flags = ["--smoke", "--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run"), *sizes]
     run = lambda: command.run(detector_generalisation.main, detector_generalisation.Config, flags)
@@ -146,6 +150,7 @@ def test_the_whole_path_goes_on_where_it_was_stopped(tmp_path):
     ],
 )
 def test_flags_that_cannot_be_are_said_in_a_line(flags, message, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as leaving:
         command.run(detector_generalisation.main, detector_generalisation.Config, flags)
+    assert leaving.value.code == 2
     assert message in capsys.readouterr().err

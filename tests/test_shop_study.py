@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shilled
 import sklearn.metrics
 
 from experiments import fake_buyers_shop
@@ -63,14 +64,7 @@ def test_what_is_taken_back_is_counted_both_ways_and_both_decide():
 
 
 def test_the_shop_from_end_to_end_and_gone_on_with(tmp_path):
-    rng = np.random.default_rng(0)
-    odds = 1 / np.arange(1, 71)
-    lines = [
-        f"{user + 1}\t{item + 1}\t3\t{time}\n"
-        for user in range(60)
-        for time, item in enumerate(rng.choice(70, 12, replace=False, p=odds / odds.sum()))
-    ]
-    (tmp_path / "u.data").write_text("".join(lines))
+    shilled.write_u_data(tmp_path)
     sizes = ["--profile-size", "8", "--num-selected", "2", "--num-targets", "2", "--dimension", "4"]
     flags = ["--smoke", "--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run"), *sizes]
     run = lambda: command.run(fake_buyers_shop.main, fake_buyers_shop.Config, flags)
