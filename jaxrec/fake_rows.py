@@ -50,21 +50,41 @@ def attack(budget: Budget, surrogate: Surrogate, *, num_steps: int, step_size: f
             `fake_profiles.know` and `injection.audience`.
     """
     check(num_steps=num_steps, step_size=step_size, temperature=temperature)
-    direction = 1.0 if budget.direction == "push" else -1.0
 
     def learned(key: Key, interactions: Interactions, targets: np.ndarray) -> Interactions:
-        know_key, noise_key, start_key = jax.random.split(key, 3)
-        known = fake_profiles.know(know_key, interactions, targets, budget)
-        audience = injection.audience(interactions, targets)
+        walked = {"num_steps": num_steps, "step_size": step_size, "temperature": temperature}
+        known, hull, rows = learn(key, budget, surrogate, interactions, targets, **walked)
         if budget.num_fakes == 0:
             return fake_profiles.fakes(known, (np.zeros((0, 0), int), None))
-        hull = hull_of(known)
-        outer = injection.promoting(audience, temperature)
-        begin = noise(noise_key, budget.num_fakes, hull)
-        rows = walk(start_key, surrogate, interactions, outer, hull, begin, num_steps, direction * step_size)
         return fake_profiles.fakes(known, fake_profiles.all_rated(known, fillers(rows, hull), "highest"))
 
     return learned
+
+
+def learn(
+    key: Key,
+    budget: Budget,
+    surrogate: Surrogate,
+    interactions: Interactions,
+    targets: np.ndarray,
+    *,
+    num_steps: int,
+    step_size: float,
+    temperature: float,
+) -> tuple[fake_profiles.Known, Hull, Array]:
+    """What `attack` knows, the hull it walks in, and the rows [M, I] that it has learned there, not rounded yet.
+
+    Args and errors are those of `attack`.
+    """
+    know_key, noise_key, start_key = jax.random.split(key, 3)
+    known = fake_profiles.know(know_key, interactions, targets, budget)
+    hull = hull_of(known)
+    outer = injection.promoting(injection.audience(interactions, targets), temperature)
+    rows = noise(noise_key, budget.num_fakes, hull)
+    if budget.num_fakes:
+        signed = step_size if budget.direction == "push" else -step_size
+        rows = walk(start_key, surrogate, interactions, outer, hull, rows, num_steps, signed)
+    return known, hull, rows
 
 
 def check(*, num_steps: int, **sizes: float) -> None:

@@ -27,14 +27,14 @@ def real(kind):
     return Interactions(*columns, ratings=ratings if kind == "ratings" else None)
 
 
-def write_u_data(folder):
-    """A file like MovieLens-100K's: 60 users with 12 of 70 items each, popular ones more often, all rated 3."""
+def write_u_data(folder, num_items=70):
+    """A file like MovieLens-100K's: 60 users with 12 of the items each, popular ones more often, all rated 3."""
     rng = np.random.default_rng(0)
-    odds = 1 / np.arange(1, 71)
+    odds = 1 / np.arange(1, num_items + 1)
     lines = [
         f"{user + 1}\t{item + 1}\t3\t{time}\n"
         for user in range(60)
-        for time, item in enumerate(rng.choice(70, 12, replace=False, p=odds / odds.sum()))
+        for time, item in enumerate(rng.choice(num_items, 12, replace=False, p=odds / odds.sum()))
     ]
     (folder / "u.data").write_text("".join(lines))
 

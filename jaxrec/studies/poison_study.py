@@ -136,11 +136,15 @@ def crafted(directory: pathlib.Path, setting: Setting, case: Case, seed: int, *,
     if not path.exists():
         known = setting.rated if rated else setting.known
         poison = setting.make[case.attack](round(case.share * known.num_users), case.direction)
-        key = jax.random.fold_in(jax.random.key(seed), 1)
         targets = setting.targets[case.group]
         about = {**case._asdict(), "seed": seed, "targets": targets.tolist(), "of": provenance.fingerprint(known)}
-        fake_files.write(path, poison(key, known, targets), about)
+        fake_files.write(path, poison(attack_key(seed), known, targets), about)
     return fake_files.read(path)[0]
+
+
+def attack_key(seed: int) -> Key:
+    """The key of a seed's attacks; its trainings have `jax.random.key(seed)`."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
 
 
 def _clean(directory: pathlib.Path, setting: Setting, benches: Mapping[str, Any], seed: int) -> None:
