@@ -43,6 +43,7 @@ def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
     from jaxrec import display, files, records, results, run_directory
+    from jaxrec.pictures import brittleness
     from jaxrec.studies import model_robustness, model_table
 
     run = opened(config)
@@ -67,7 +68,7 @@ def main(config: Config) -> None:
         kept = model_robustness.records_of(found, rows, run.data, gaps, seed=seed, white_box=list(made)[1:])
         records.write_records(folder / "results.json", kept)
         files.write_text(folder / "results.md", results.page(kept))
-        display.brittleness(folder / "curve.png", kept, attacks=["noise", model_robustness.WORST])
+        brittleness.draw(folder / "curve.png", kept, attacks=["noise", model_robustness.WORST])
         display.records_table([r for r in kept if r.attack in (None, "noise", model_robustness.WORST)])
         display.say(f"Everything lies in {folder}/: results.md, results.json, curve.png")
 

@@ -79,7 +79,8 @@ def draw(path, config: Config, data, found, base, apr) -> None:
     """Three heat maps of what is gained over BPR continued: weights down, epsilons across."""
     import numpy as np
 
-    from jaxrec import heat_map, splits
+    from jaxrec import splits
+    from jaxrec.pictures import heat_map
     from jaxrec.studies import claim_records, claim_study
 
     tail, worst = splits.tail_items(data.split.train), (claim_study.WORST, max(config.attack_epsilons))

@@ -77,7 +77,8 @@ def main(config: Config) -> None:
 
 def draw(path, config: Config, data, found, arms, conditions) -> None:
     """NDCG@10 against epochs, of the test items and of the training items: a picture and a curve for each."""
-    from jaxrec import display, files
+    from jaxrec import files
+    from jaxrec.pictures import learning_curves
     from jaxrec.studies import claim_study
 
     curves = {
@@ -93,7 +94,7 @@ def draw(path, config: Config, data, found, arms, conditions) -> None:
     title = f"{data.title}, {config.num_seeds} seeds, after {config.epochs} epochs of BPR"
     for items in ("train", "test"):
         shown = {name: curve for name, curve in curves.items() if f"{items} items" in name}
-        display.learning_curves(path / f"{items}.png", shown, title=title, label="NDCG@10")
+        learning_curves.draw(path / f"{items}.png", shown, title=title, label="NDCG@10")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ def publish(path, config: Config, data, plan, found) -> None:
     """Records, the table of gains, and the heat map of their means."""
     import numpy as np
 
-    from jaxrec import display, files, heat_map, records, results
+    from jaxrec import display, files, records, results
+    from jaxrec.pictures import heat_map
     from jaxrec.studies import batch_records, batch_study, continued
 
     gains = batch_study.gains(found, plan.settings, seed=config.seed)

@@ -17,3 +17,11 @@ def test_nothing_but_studies_imports_studies():
     }
     assert found, "studies import each other"
     assert {name.split("/")[0] for name in found} == {"studies"}
+
+
+def test_one_module_alone_chooses_how_matplotlib_draws():
+    """Another that imported it before would draw on whatever screen there is, or fail where there is none."""
+    found = {
+        file.relative_to(ROOT).as_posix() for file in ROOT.rglob("*.py") if "import matplotlib" in file.read_text()
+    }
+    assert found == {"pictures/canvas.py"}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries, worst_of
+from jaxrec.pictures import forest
 from jaxrec.robustness import Measurement
 from jaxrec.studies.attack_study import Findings, K, Study
 
@@ -91,7 +92,7 @@ def publish(
     everything = [*made, *also, *compared]
     records.write_records(study.folder / "results.json", everything)
     files.write_text(study.folder / "results.md", results.page(everything))
-    display.forest(study.folder / "table.png", made, metric="ndcg", k=K)
+    forest.draw(study.folder / "table.png", made, metric="ndcg", k=K)
     display.records_table([*made, *also])
     if compared:
         display.comparisons(compared)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import display, files, frontier, provenance, records, results, robustness, splits, statistics, summaries
+from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries
+from jaxrec.pictures import frontier
 from jaxrec.records import Record
 from jaxrec.studies import board, board_exam, study
 

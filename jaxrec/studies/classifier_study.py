@@ -11,7 +11,6 @@ import optax
 import scipy.stats
 
 from jaxrec import (
-    bars,
     checkpoint,
     classifier,
     display,
@@ -26,6 +25,7 @@ from jaxrec import (
     train,
 )
 from jaxrec.datasets import digits, idx
+from jaxrec.pictures import bars
 from jaxrec.studies import study
 from jaxrec.types import Attack, Key, Objective, PyTree, Split
 

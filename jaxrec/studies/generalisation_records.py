@@ -5,7 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrec import bars, display, files, provenance, records, results
+from jaxrec import display, files, provenance, records, results
+from jaxrec.pictures import bars
 from jaxrec.records import Record
 from jaxrec.studies import poison_records
 from jaxrec.studies.generalisation_study import HARDENED, OVERSAMPLED, PLAIN, SEEN, UNSEEN, Setting, path_of

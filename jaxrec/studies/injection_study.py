@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import display, fake_profiles, fake_rows, injection, poison_evaluation, provenance, records
+from jaxrec import fake_profiles, fake_rows, injection, poison_evaluation, provenance, records
 from jaxrec.injection import Surrogate
+from jaxrec.pictures import canvas
 from jaxrec.studies import study
 from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Array, Interactions, PyTree
@@ -177,11 +178,7 @@ def records_of(
 def draw(path: pathlib.Path, cosines: Mapping[str, Sequence[float]], curves: Mapping[str, Any], *, title: str) -> None:
     """Draws two panels as a PNG: each gradient's cosine with the exact one, a dot for each target; and by how many
     points the target's HR@50 rose, {name: {seconds: points}}."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = canvas.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
     for place, values in enumerate(cosines.values()):
         left.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.7)
@@ -196,4 +193,4 @@ def draw(path: pathlib.Path, cosines: Mapping[str, Sequence[float]], curves: Map
     right.set_ylabel("target HR@50 of iALS trained anew, points gained")
     right.legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
-    display.save_figure(path, figure)
+    canvas.save(path, figure)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxrec import display, fake_rows, files, metrics, profiles, provenance, records, results
 from jaxrec.fake_profiles import Budget, Direction
 from jaxrec.injection import Surrogate
+from jaxrec.pictures import dots
 from jaxrec.poisoning import implicit
 from jaxrec.records import Record
 from jaxrec.studies import poison_records, poison_study
@@ -106,7 +107,8 @@ def publish(directory: pathlib.Path, setting: Setting, *, share: float, seeds: S
     records.write_records(directory / "results.json", found)
     files.write_text(directory / "results.md", results.page(found))
     files.write_text(directory / "limits.md", page(found))
-    draw(directory / "limits.png", found)
+    title = f"{setting.data.title}: what limits learned fakes"
+    dots.draw(directory / "limits.png", _panels(found), x="change of the targets' hit ratio, points", title=title)
     display.say((directory / "limits.md").read_text())
     display.say(f"Everything lies in {directory}/: limits.md, results.md, results.json, limits.png, attacks/")
 
@@ -179,41 +181,19 @@ def page(found: Sequence[Record]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def _panels(found: Sequence[Record]) -> dict[str, dict[str, dict[str, dots.Dot]]]:
+    """{how many targets: {victim: {variant: points gained and their interval}}}."""
+    panels: dict[str, dict[str, dict[str, dots.Dot]]] = {f"targets {how}": {} for how in (TOGETHER, ALONE)}
+    for record in (r for r in found if r.metric == CHANGE):
+        variant, _, how = str(record.attack).rpartition(", ")
+        low, high = record.interval or (record.value, record.value)
+        dot = 100 * record.value, (100 * low, 100 * high)
+        panels[f"targets {how}"].setdefault(record.model, {})[variant] = dot
+    return panels
+
+
 def _points(record: Record | None) -> str:
     if record is None:
         return ""
     around = f" ± {100 * (record.interval[1] - record.value):.1f}" if record.interval else ""
     return f"{100 * record.value:+.1f}{around}"
-
-
-def draw(path: pathlib.Path, found: Sequence[Record]) -> None:
-    """Draws a PNG: points gained by each variant, a panel for all targets at once and one for each alone, a colour for
-    each victim, with intervals over seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    shown = [r for r in found if r.metric == CHANGE and r.attack]
-    variants = list(dict.fromkeys(str(r.attack).rpartition(", ")[0] for r in shown))
-    models = list(dict.fromkeys(r.model for r in shown))
-    figure, axes = plt.subplots(1, 2, figsize=(12, 1.5 + 0.5 * len(variants)), sharex=True, sharey=True)
-    for axis, how in zip(axes, (TOGETHER, ALONE), strict=True):
-        for place, model in enumerate(models):
-            of = {str(r.attack): r for r in shown if r.model == model}
-            rows = [(y, of[f"{name}, {how}"]) for y, name in enumerate(variants) if f"{name}, {how}" in of]
-            values = [100 * r.value for _, r in rows]
-            halves = [50 * (r.interval[1] - r.interval[0]) if r.interval else 0 for _, r in rows]
-            at = [y + 0.12 * (place - (len(models) - 1) / 2) for y, _ in rows]
-            colour = display.COLOURS[place % len(display.COLOURS)]
-            axis.errorbar(values, at, xerr=halves, fmt="o", markersize=4, capsize=2, color=colour, label=model)
-        axis.axvline(0, color="#888888", linewidth=0.6)
-        axis.grid(axis="x", alpha=0.3)
-        axis.set_title(f"targets {how}", fontsize=10)
-        axis.set_xlabel("change of the targets' hit ratio, points")
-    axes[0].set_yticks(range(len(variants)), variants)
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8)
-    figure.suptitle(f"{found[0].dataset}: what limits learned fakes", fontsize=10)
-    figure.tight_layout()
-    display.save_figure(path, figure)

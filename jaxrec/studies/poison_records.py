@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import display, files, poison_evaluation, provenance, records, results, statistics
+from jaxrec.pictures import poisoning
 from jaxrec.records import Record
 from jaxrec.studies import poison_study
 from jaxrec.studies.poison_study import Case, Setting
@@ -25,7 +26,7 @@ def publish(
     records.write_records(directory / "results.json", found)
     files.write_text(directory / "results.md", results.page(found))
     files.write_text(directory / "targets.md", page(found, cutoff))
-    display.poisoning(directory / "poisoning.png", found, metric="target_hit_rate_change", k=cutoff)
+    poisoning.draw(directory / "poisoning.png", found, metric="target_hit_rate_change", k=cutoff)
     display.say((directory / "targets.md").read_text())
     display.say(f"Everything lies in {directory}/: targets.md, results.md, results.json, poisoning.png, attacks/")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrec import bagging, display, fake_profiles, files, profiles, provenance, records, results, statistics
 from jaxrec.certificates import pore
+from jaxrec.pictures import canvas
 from jaxrec.run_directory import Run
 from jaxrec.studies import study
 from jaxrec.types import Interactions, Poison
@@ -195,18 +196,14 @@ def table(found: Sequence[records.Record], num_users: int) -> str:
 
 def draw(path: pathlib.Path, found: Sequence[records.Record], num_users: int) -> None:
     """Draws each metric against the number of fakes as a PNG: certified, attacked and clean, with intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = canvas.pyplot()
     attacks = list(dict.fromkeys(r.attack for r in found if r.attack))
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12, 3.9), layout="constrained")
     for axis, metric in zip(axes, METRICS, strict=True):
         of_metric = [r for r in found if r.metric == metric]
         clean = next(r for r in of_metric if r.attack is None)
         axis.axhline(clean.value, color="black", linestyle=":", label="clean")
-        for attack, colour, marker in zip(attacks, display.COLOURS, (None, "o", "s", "^", "D"), strict=False):
+        for attack, colour, marker in zip(attacks, canvas.COLOURS, (None, "o", "s", "^", "D"), strict=False):
             points = [r for r in of_metric if r.attack == attack]
             x, y = [round((r.epsilon or 0) * num_users) for r in points], [r.value for r in points]
             axis.plot(
@@ -220,4 +217,4 @@ def draw(path: pathlib.Path, found: Sequence[records.Record], num_users: int) ->
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.suptitle(f"{found[0].dataset}: {found[0].model}, {found[0].training}", fontsize=10)
-    display.save_figure(path, figure)
+    canvas.save(path, figure)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrec import display, files, provenance, records, results, robustness, splits, summaries
+from jaxrec.pictures import curves
 from jaxrec.studies import staged
 
 
@@ -71,7 +72,7 @@ def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and curve.png."""
     records.write_records(path / "results.json", found)
     files.write_text(path / "results.md", results.page(found))
-    display.curves(path / "curve.png", found, metric="ndcg", k=10)
+    curves.draw(path / "curve.png", found, metric="ndcg", k=10)
 
 
 def show(path: pathlib.Path, *, epsilon: float) -> None:

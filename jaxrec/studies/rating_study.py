@@ -27,6 +27,7 @@ from jaxrec import (
     train,
 )
 from jaxrec.datasets import locate
+from jaxrec.pictures import shares
 from jaxrec.studies import study
 from jaxrec.types import InputError, Interactions, Model, Params
 
@@ -182,7 +183,7 @@ def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and curve.png."""
     records.write_records(path / "results.json", found)
     files.write_text(path / "results.md", results.page(found))
-    display.shares(path / "curve.png", found, metric=SHARE)
+    shares.draw(path / "curve.png", found, metric=SHARE)
 
 
 def ratings_of(pairs: Interactions) -> np.ndarray:

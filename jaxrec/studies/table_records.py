@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import bench, display, exposure, files, provenance, records, results, run_directory, splits, statistics
+from jaxrec.pictures import learning_curves
 from jaxrec.studies import model_table, study
 from jaxrec.types import InputError, Interactions
 
@@ -143,7 +144,7 @@ def execute(
         if curves := model_table.learning_curves(path, wanted, on, seeds[0]):
             metric, cutoffs = next(iter(on.cutoffs.items()))
             title = f"{data.title}, validation items, seed {seeds[0]}"
-            display.learning_curves(path / "curves.png", curves, title=title, label=f"{metric.upper()}@{cutoffs[0]}")
+            learning_curves.draw(path / "curves.png", curves, title=title, label=f"{metric.upper()}@{cutoffs[0]}")
         display.records_table(found)
         drawn = "curves.png, " if curves else ""
         display.say(f"Everything lies in {path}/: results.md, results.json, {drawn}logs/, checkpoints/, measured/")

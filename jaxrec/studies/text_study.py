@@ -28,6 +28,7 @@ from jaxrec import (
     train,
 )
 from jaxrec.datasets.labelled_text import LabelledText
+from jaxrec.pictures import canvas
 from jaxrec.text_classifier import TextClassifier
 from jaxrec.types import Array, EditAttack, InputError, Objective, Params
 
@@ -317,11 +318,7 @@ def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
 
 def draw(path: pathlib.Path, found: Sequence[records.Record], *, metrics: Sequence[str] = METRICS[1:]) -> None:
     """Draws metrics against the number of edits as a PNG: a panel each, a colour a filter, a line style a threat."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = canvas.pyplot()
     filters = list(dict.fromkeys((r.model, r.defence) for r in found))
     threats = list(dict.fromkeys(r.attack for r in found if r.attack))
     figure, axes = plt.subplots(1, len(metrics), figsize=(4.4 * len(metrics), 4.4), squeeze=False)
@@ -334,7 +331,7 @@ def draw(path: pathlib.Path, found: Sequence[records.Record], *, metrics: Sequen
                     x, y = [r.epsilon or 0 for r in points], [r.value for r in points]
                     half = [r.interval[1] - r.value if r.interval else 0 for r in points]
                     label = f"{', '.join(filter(None, one))}: {threat}"
-                    colour = display.COLOURS[number % len(display.COLOURS)]
+                    colour = canvas.COLOURS[number % len(canvas.COLOURS)]
                     axis.errorbar(
                         x, y, half, linestyle=style, color=colour, marker="o", markersize=3, capsize=2, label=label
                     )
@@ -345,4 +342,4 @@ def draw(path: pathlib.Path, found: Sequence[records.Record], *, metrics: Sequen
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=2, fontsize=7)
     figure.suptitle(f"{found[0].dataset}: filters, their positive texts edited to pass", fontsize=10)
     figure.tight_layout(rect=(0, 0.05 * -(-len(filters) * len(threats) // 4) + 0.03, 1, 1))
-    display.save_figure(path, figure)
+    canvas.save(path, figure)

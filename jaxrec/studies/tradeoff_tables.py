@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import display, files, provenance, records, results, statistics, tradeoff
+from jaxrec.pictures import points
 from jaxrec.studies.attack_study import K, Study, Training
 from jaxrec.studies.tradeoff_study import AS_TRAINED, LOSS, Findings, Losses, Point
 
@@ -57,7 +58,7 @@ def publish(study: Study, found: Findings, made: Sequence[records.Record]) -> No
     """Writes results.json, results.md and curve.png; prints what was chosen."""
     records.write_records(study.folder / "results.json", made)
     files.write_text(study.folder / "results.md", results.page(made))
-    display.points(
+    points.draw(
         study.folder / "curve.png",
         _series(found, made),
         x=("intra-list diversity, genres", "novelty, bits"),
@@ -102,15 +103,15 @@ def _choices(found: Findings, keep: float) -> tuple[set[tuple[str, Point]], set[
     return chosen, front
 
 
-def _series(found: Findings, made: Sequence[records.Record]) -> dict[str, list[display.Point]]:
+def _series(found: Findings, made: Sequence[records.Record]) -> dict[str, list[points.Point]]:
     """The points of each stage and method, for the picture."""
     values = {(r.defence, r.model, r.metric): r.value for r in made}
-    series: dict[str, list[display.Point]] = {}
+    series: dict[str, list[points.Point]] = {}
     for record in made:
         if record.metric == "ndcg":
             of = lambda name, record=record: values[record.defence, record.model, name]
             method = next(point.method for point in next(iter(found.values())) if record.model.endswith(f", {point}"))
-            shown = display.Point((of(AIMS[1]), of(AIMS[2])), of("ndcg"), bool(of("non_dominated")))
+            shown = points.Point((of(AIMS[1]), of(AIMS[2])), of("ndcg"), bool(of("non_dominated")))
             series.setdefault(f"{record.defence or 'BPR'}, {method}", []).append(shown)
     return series
 

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec import display
+from jaxrec.pictures import canvas
 
 
 def draw(path: pathlib.Path, values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
     """Draws values [rows, columns] as a PNG, on a scale that is symmetric about 0; names break at their commas."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = canvas.pyplot()
     figure, axis = plt.subplots(figsize=(3 + 1.5 * len(columns), 1.8 + 0.5 * len(rows)), layout="constrained")
     most = float(np.abs(values).max()) or 1.0
     axis.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
@@ -25,4 +21,4 @@ def draw(path: pathlib.Path, values: np.ndarray, *, rows: Sequence[str], columns
         dark = abs(value) > 0.6 * most
         axis.text(column, row, f"{value:+.4f}", ha="center", va="center", color="white" if dark else "black")
     figure.suptitle(textwrap.fill(title, 22 + 16 * len(columns)), fontsize=10)
-    display.save_figure(path, figure)
+    canvas.save(path, figure)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxrec import bars
+from jaxrec.pictures import bars
 
 
 def test_bars_are_drawn_with_and_without_intervals(tmp_path):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec import display, tradeoff
+from jaxrec import tradeoff
+from jaxrec.pictures import canvas
 
 
 class Point(NamedTuple):
@@ -26,11 +27,7 @@ def draw(path: pathlib.Path, panels: Mapping[str, Sequence[Point]], *, x: str, y
         panels: {above the panel: its points}.
         x, y: At the axes, of robustness and accuracy.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = canvas.pyplot()
     size = (0.8 + 6 * len(panels), 5.4)
     figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
     shares = [point.tail_share for points in panels.values() for point in points]
@@ -58,7 +55,7 @@ def draw(path: pathlib.Path, panels: Mapping[str, Sequence[Point]], *, x: str, y
         figure.colorbar(shown, ax=axis, label="share of the long tail in the lists")
     words = f"{title}; thick edge: no other is better in all three"
     figure.suptitle(textwrap.fill(words, 75 * len(panels)), fontsize=10)
-    display.save_figure(path, figure)
+    canvas.save(path, figure)
 
 
 def _by_place(points: Sequence[Point]) -> dict[tuple[float, float], list[str]]:
