@@ -10,6 +10,7 @@ Bandwagon fakes of both lengths stand beside them.
 Expected: not measured yet.
 Cost:     not measured yet; --smoke first.
 Run:      python -m experiments.what_limits_learned_fakes
+          python -m experiments.what_limits_learned_fakes --variants learned "all three"     (some; a run goes on)
 """
 
 import dataclasses
@@ -17,9 +18,15 @@ import pathlib
 
 from jaxrec import command, errors, runtime
 
+VARIANTS = (
+    "learned", "more steps", "longer steps", "sharper loss", "flatter loss", "longer profiles", "all three",
+    "through iALS", "bandwagon", "bandwagon, longer profiles",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    variants: tuple[str, ...] = VARIANTS  # all three: more steps, longer steps, longer profiles
     victims: tuple[str, ...] = ("item-kNN", "MF-BPR", "iALS", "EASE")  # and NeuMF, LightGCN, Mult-VAE, which are slow
     fakes: float = 0.01  # as a share of the users
     num_targets: int = 5  # of the head, pushed at once and one at a time
@@ -67,7 +74,7 @@ def main(config: Config) -> None:
         users = setting.known.num_users
         raise errors.InputError(f"Expected --fakes that make one of {users} users or more, got --fakes {config.fakes}.")
     seeds = range(config.seed, config.seed + config.num_seeds)
-    may_change = (*run_directory.PLACES, "victims", "num_seeds")
+    may_change = (*run_directory.PLACES, "variants", "victims", "num_seeds")
     path = config.run_dir or study.run_path(NAME, data, config, may_change=may_change)
     with run_directory.open_run(path, config, data.fingerprint, may_change=may_change):
         limits_study.run(path, setting, learned, share=config.fakes, seeds=seeds)
@@ -97,7 +104,7 @@ def parts(config: Config, data):
         "sharper loss": base._replace(temperature=config.sharper),
         "flatter loss": base._replace(temperature=config.flatter),
         "longer profiles": base._replace(num_fillers=config.longer),
-        "more, longer steps, longer profiles": base._replace(
+        "all three": base._replace(
             num_steps=config.more_steps, step_size=config.longer_step, num_fillers=config.longer
         ),
     }
@@ -110,10 +117,12 @@ def parts(config: Config, data):
 
     make["bandwagon"] = functools.partial(fixed, size=config.profile_size)
     make["bandwagon, longer profiles"] = functools.partial(fixed, size=config.longer)
+    make = {name: make[name] for name in command.named(config.variants, make, "variants")}
     targets = limits_study.groups(
         poison_study.draw_targets(setting.known, num=config.num_targets, seed=config.seed)["head"]
     )
-    return setting._replace(make=make, targets=targets, detectors={}, defended=()), learned
+    setting = setting._replace(make=make, targets=targets, detectors={}, defended=())
+    return setting, {name: attack for name, attack in learned.items() if name in make}
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def test_a_run_that_is_done_is_not_done_again(finished):
     ("args", "message"),
     [
         (["--fakes", 2], "Expected --fakes in (0, 1], got --fakes 2.0"),
+        (["--variants", "longest"], "Expected --variants of learned, more steps"),
         (["--victims", "SVD"], "Expected --victims of item-kNN"),
     ],
 )
