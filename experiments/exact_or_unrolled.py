@@ -7,8 +7,8 @@ walk for equal CPU time do to an iALS that is trained anew? One target at a time
 
 Expected: cosine with the exact gradient of iALS: EASE .83, last 10 steps .79, all 60 .19, first order .04; HR@50 of the
           head target +2.5 points by exact iALS, +3.1 EASE, +2.0 last 10, +2.9 all 60, +.3 first order; of the tail
-          target 0 by all (two targets, one seed, which cannot tell them apart; an AMD EPYC, 7dd9af3
-          before a rebase: docs/poisoning.md).
+          target 0 by all (two targets, one seed, which cannot tell them apart; an AMD EPYC, 7dd9af3,
+          recorded before a rebase: docs/poisoning.md).
 Cost:     3 minutes of one CPU core; a first smoke run one, nearly all of it the compilation of five bilevel steps.
 Run:      python -m experiments.exact_or_unrolled
 """

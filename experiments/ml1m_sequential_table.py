@@ -8,7 +8,7 @@ the validation item in its history.
 Expected: HR / NDCG@10 after 101 epochs of HSTU .305 / .172, SASRec, sampled softmax .288 / .158, GRU4Rec .285 / .162,
           gSASRec .275 / .156, SASRec, BCE .242 / .127, Caser .241 / .134, BERT4Rec .227 / .124; item-kNN .082 / .043
           (one seed, one CPU thread, commits c7e7df4, bbe83ed and f108733; docs/models.md).
-Cost:     11 seconds of CPU an epoch for SASRec, HSTU and Caser, 14 for GRU4Rec and gSASRec, 22 for BERT4Rec.
+Cost:     10 or 11 seconds of CPU an epoch for SASRec, HSTU and Caser, 14 for GRU4Rec and gSASRec, 22 for BERT4Rec.
 Run:      python -m experiments.ml1m_sequential_table --epochs 101 --rows "SASRec, sampled softmax" HSTU
           python -m experiments.ml1m_sequential_table --data ratings.csv --rows HSTU GRU4Rec
 """

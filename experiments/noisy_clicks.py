@@ -8,7 +8,7 @@ validation chooses the epoch. The row "true clicks alone" is trained without wha
 Expected: NDCG@10 / long tail of the lists: true clicks alone .041 / .054, standard .037 / .033, truncated by .2 .039 /
           .088, reweighted by .1 .037 / .029 (first 2,000 users, one seed, +- .006 over users; docs/defences.md).
 Cost:     half a minute of one CPU core a row and seed with --users 2000; by reckoning 90 seconds for all users.
-Run:      python -m experiments.noisy_clicks --users 2000
+Run:      python -m experiments.noisy_clicks --users 2000 --num-seeds 1
 """
 
 import dataclasses

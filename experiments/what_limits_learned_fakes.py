@@ -70,6 +70,10 @@ def main(config: Config) -> None:
     num_users = ml100k_shilling_table.SMOKE_USERS if config.smoke else None
     data = study.movielens_100k(config.data_dir, num_users=num_users)
     setting, learned = parts(config, data)
+    shortest = min(config.profile_size, config.longer)
+    if shortest < (selected := ml100k_shilling_table.Config().num_selected):
+        message = f"Expected --profile-size and --longer of the {selected} items that bandwagon selects or more"
+        raise errors.InputError(f"{message}, got {shortest}.")
     if not round(config.fakes * setting.known.num_users):
         users = setting.known.num_users
         raise errors.InputError(f"Expected --fakes that make one of {users} users or more, got --fakes {config.fakes}.")
@@ -121,7 +125,7 @@ def parts(config: Config, data):
     targets = limits_study.groups(
         poison_study.draw_targets(setting.known, num=config.num_targets, seed=config.seed)["head"]
     )
-    setting = setting._replace(make=make, targets=targets, detectors={}, defended=())
+    setting = setting._replace(make=make, targets=targets, detectors={}, defended=(), unrated=tuple(make))
     return setting, {name: attack for name, attack in learned.items() if name in make}
 
 

@@ -134,7 +134,7 @@ def records_of(
         made += poison_records.summarised(clean, model=victim, **common, **poison_records.NOBODY)
     for attack, (how, members) in itertools.product(setting.make, {TOGETHER: [ALL], ALONE: heads}.items()):
         cases = [Case(attack, "push", group, share) for group in members]
-        for victim in (*setting.victims, UNROUNDED):
+        for victim in (*setting.victims, *([UNROUNDED] if EASE in setting.victims else [])):
             if poison_study.path_of(directory, "measured", victim, cases[0], seeds[0]).exists():
                 gained = [{f"{CHANGE}@{cutoff}": one} for one in _gained(directory, setting, victim, cases, seeds)]
                 fields = {"model": victim, **common, **adversary, "attack": f"{attack}, {how}"}

@@ -92,6 +92,7 @@ def test_a_run_that_is_done_is_not_done_again(finished):
     [
         (["--fakes", 2], "Expected --fakes in (0, 1], got --fakes 2.0"),
         (["--variants", "longest"], "Expected --variants of learned, more steps"),
+        (["--longer", 4], "Expected --profile-size and --longer of the 5 items that bandwagon selects or more, got 4"),
         (["--victims", "SVD"], "Expected --victims of item-kNN"),
     ],
 )
