@@ -79,7 +79,7 @@ def parts(config: Config):
 
     from jaxrec.detectors import classifier, neural
     from jaxrec.models import ease
-    from jaxrec.studies import generalisation_study, poison_parts, poison_victims, study
+    from jaxrec.studies import generalisation_study, poison_parts, poison_study, poison_victims, study
 
     data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     names = dict.fromkeys((*config.kinds, *config.plain, config.start, generalisation_study.GENERATED))
@@ -102,8 +102,8 @@ def parts(config: Config):
         estimators={"classifier": classifier.forest(), "neural": neural.Perceptron()},
         references={name: detector for name, detector in poison_parts.detectors().items() if name not in labelled},
         victim=poison_victims.solved(functools.partial(ease.model, l2=config.l2)),
-        num_fakes=round(config.fakes * num_users),
-        num_own=round(config.own * num_users),
+        num_fakes=poison_study.num_fakes(config.fakes, num_users, "--fakes"),
+        num_own=poison_study.num_fakes(config.own, num_users, "--own"),
         num_exchanges=config.exchanges,
         num_targets=config.num_targets,
         rate=config.rate,

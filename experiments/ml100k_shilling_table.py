@@ -98,6 +98,8 @@ def execute(experiment: str, config, data) -> None:
     from jaxrec.studies import poison_records, poison_study, study
 
     setting = parts(config, data)
+    for share in config.budgets:
+        poison_study.num_fakes(share, setting.known.num_users, "--budgets")
     cases = poison_study.cases_of(config.attacks, [AIMS[aim] for aim in config.aims], config.budgets)
     seeds = range(config.seed, config.seed + config.num_seeds)
     may_change = (*run_directory.PLACES, *ADDED)
@@ -112,6 +114,8 @@ def parts(config, data):
     from jaxrec.inner import ease
     from jaxrec.studies import poison_parts, poison_study
 
+    if config.defended:
+        command.named(config.defended, poison_parts.ATTACKS, "defended")
     shared = {"dimension": config.dimension, "ease_l2": config.l2, "ials_l2": config.ials_l2}
     epochs = {
         "MF-BPR": config.epochs, "NeuMF": config.neumf_epochs,

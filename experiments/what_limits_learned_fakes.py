@@ -64,7 +64,7 @@ def main(config: Config) -> None:
     runtime.prepare()
     from experiments import ml100k_shilling_table
     from jaxrec import run_directory
-    from jaxrec.studies import limits_study, study
+    from jaxrec.studies import limits_study, poison_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     num_users = ml100k_shilling_table.SMOKE_USERS if config.smoke else None
@@ -74,9 +74,7 @@ def main(config: Config) -> None:
     if shortest < (selected := ml100k_shilling_table.Config().num_selected):
         message = f"Expected --profile-size and --longer of the {selected} items that bandwagon selects or more"
         raise errors.InputError(f"{message}, got {shortest}.")
-    if not round(config.fakes * setting.known.num_users):
-        users = setting.known.num_users
-        raise errors.InputError(f"Expected --fakes that make one of {users} users or more, got --fakes {config.fakes}.")
+    poison_study.num_fakes(config.fakes, setting.known.num_users, "--fakes")
     seeds = range(config.seed, config.seed + config.num_seeds)
     may_change = (*run_directory.PLACES, "variants", "victims", "num_seeds")
     path = config.run_dir or study.run_path(NAME, data, config, may_change=may_change)

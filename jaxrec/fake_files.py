@@ -5,12 +5,13 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxrec import provenance
+from jaxrec import files, provenance
 from jaxrec.types import InputError, Interactions
 
 Path = str | os.PathLike[str]
@@ -37,10 +38,8 @@ def write(path: Path, fakes: Interactions, about: Mapping[str, Any]) -> str:
     sizes = {"num_users": fakes.num_users, "num_items": fakes.num_items}
     text = json.dumps({"sha256": digest, "about": dict(about), **sizes})
     columns = {name: getattr(fakes, name) for name in COLUMNS if getattr(fakes, name) is not None}
-    part = pathlib.Path(path).with_suffix(".part")
-    with part.open("wb") as file:
+    with files.whole(path) as file:
         np.savez_compressed(file, header=np.array(text), **columns)
-    part.replace(path)
     return digest
 
 
@@ -56,7 +55,7 @@ def read(path: Path) -> tuple[Interactions, dict[str, Any]]:
             columns = {name: file[name] for name in COLUMNS if name in file}
             fakes = Interactions(num_users=header["num_users"], num_items=header["num_items"], **columns)
             digest, about = header["sha256"], header["about"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"Expected crafted profiles in {path}, got {error!r}.") from None
     if sha256(fakes) != digest:
         raise InputError(f"Expected profiles with SHA-256 {digest[:16]} in {path}, got {sha256(fakes)[:16]}.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 from jaxrec import errors
 
@@ -24,18 +25,25 @@ def stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in ".+_" else "_" for c in name.lower())
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file that is there whole or not at all: a temporary file beside it, synced, then renamed."""
+@contextlib.contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write bytes into that is there whole or not at all: a temporary one beside it, synced, then renamed."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes text in UTF-8, its lines as they are, by `whole`."""
+    with whole(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

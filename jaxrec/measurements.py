@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import evaluate
+from jaxrec import evaluate, files
 from jaxrec.robustness import Measurement
 from jaxrec.types import InputError
 
@@ -28,11 +28,9 @@ def write(path: Path, measured: Sequence[Measurement]) -> None:
         arrays[f"scores-{place}"] = each.target_scores
         names = [field.name for field in dataclasses.fields(each) if field.name not in ARRAYS]
         about.append({name: getattr(each, name) for name in names})
-    part = pathlib.Path(path).with_suffix(".part")
-    with part.open("wb") as file:
-        text = json.dumps({"left_out": first.num_left_out, "measurements": about})
+    text = json.dumps({"left_out": first.num_left_out, "measurements": about})
+    with files.whole(path) as file:
         np.savez_compressed(file, about=np.array(text), **arrays)
-    part.replace(path)
 
 
 def read(path: Path) -> list[Measurement]:

@@ -1,14 +1,14 @@
 """What a defender does with suspicion: leaves users out of the training, or lets them count for less.
 
 A user who is left out keeps their number, so that ids fit, and is served all the same: `Model.knowing(params, all)`
-gives models that score by histories theirs back, and `fold_in` users of a factorisation a row.
+gives models that score by histories theirs back, `Model.solve_users` and `fold_in` give users of a factorisation a row.
 """
 
 import jax
 import numpy as np
 import optax
 
-from jaxrec import loop
+from jaxrec import loop, train
 from jaxrec.types import Interactions, Key, Model, Objective, Params
 
 
@@ -59,34 +59,65 @@ def fold_in(
     pairs: Interactions,
     *,
     num_epochs: int,
-    learning_rate: float = 0.05,
+    optimizer: optax.GradientTransformation | None = None,
     batch_size: int = 512,
     seed: int = 0,
+    trainer: train.Trainer | None = None,
 ) -> Params:
-    """Trains the rows of users who were left out, beside item rows that stay as they are: nobody else is served other.
+    """Trains the rows of users who were left out, beside all else as it is: nobody else is served other.
 
     Args:
-        model: With tables "user" and "item" (`models.mf`).
+        model: Its user tables are those that `Model.reads` has read by "users" alone (`models.mf`, `models.neumf`).
         objective: What a step minimises, such as `objectives.pairwise`.
         params: Of the training without them.
         pairs: Their interactions; none leaves the params as they are.
-        num_epochs, learning_rate, batch_size, seed: Of SGD on these pairs.
+        num_epochs, batch_size, seed: Of the training on these pairs.
+        optimizer: SGD at .05 by default; one that leaves rows alone whose gradient is 0.
+        trainer: Of `of_users(model, objective)` and this optimiser, compiled once; made by default.
+
+    Raises:
+        ValueError: If the model has no such table.
     """
-
-    def of_users(params, batch, key, reduce):
-        item = jax.lax.stop_gradient(params["tables"]["item"])
-        return objective({**params, "tables": {**params["tables"], "item": item}}, batch, key, reduce)
-
+    if not len(pairs):
+        return params
     return loop.fit_in_memory(
         model,
-        of_users,
+        of_users(model, objective),
         pairs,
-        num_epochs=num_epochs if len(pairs) else 0,
+        num_epochs=num_epochs,
         batch_size=batch_size,
-        optimizer=optax.sgd(learning_rate),
+        optimizer=optax.sgd(0.05) if optimizer is None else optimizer,
         seed=seed,
         start=params,
+        trainer=trainer,
     )
+
+
+def of_users(model: Model, objective: Objective) -> Objective:
+    """The objective whose gradient is that by the rows of users, and 0 by all else.
+
+    Raises:
+        ValueError: If the model has no table of users.
+    """
+    if not (names := user_tables(model)):
+        raise ValueError("Expected a model with a table of users' rows.")
+
+    def objective_of_users(params, batch, key, reduce):
+        frozen = jax.lax.stop_gradient(params)
+        tables = {**frozen["tables"], **{name: params["tables"][name] for name in names}}
+        return objective({**frozen, "tables": tables}, batch, key, reduce)
+
+    return objective_of_users
+
+
+def user_tables(model: Model) -> list[str]:
+    """The names of the tables whose rows are users."""
+    return [name for name, columns in (model.reads or {}).items() if tuple(columns) == ("users",)]
+
+
+def left_out(interactions: Interactions, known: Interactions) -> np.ndarray:
+    """bool [U]: the users of whom something is known, and who have nothing in `interactions`."""
+    return np.isin(np.arange(known.num_users), known.users) & ~np.isin(np.arange(known.num_users), interactions.users)
 
 
 def _check(interactions: Interactions, suspicion: np.ndarray) -> None:

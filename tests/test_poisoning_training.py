@@ -86,7 +86,7 @@ def test_victims_train_on_added_users_who_are_in_no_average_and_saw_no_test_item
     model = Model(lambda key: {}, scores, lambda params, users: params["scores"][users])
     trained = []
 
-    def victim(data, key):
+    def victim(data, key, known=None):
         trained.append(data)
         chance = np.random.default_rng(len(trained)).random((data.num_users, data.num_items))
         chance[: KNOWN.num_users] = np.random.default_rng(0).random((KNOWN.num_users, KNOWN.num_items))

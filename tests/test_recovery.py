@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrec import objectives, provenance, recovery
-from jaxrec.models import mf
+from jaxrec.models import ease, mf
 from jaxrec.types import Interactions
 
 DATA = Interactions(np.repeat(np.arange(10, dtype=np.int32), 40), np.tile(np.arange(40, dtype=np.int32), 10), 10, 40)
@@ -48,6 +48,12 @@ def test_suspicion_that_is_no_number_a_user_is_refused(suspicion):
         recovery.down_weight(jax.random.key(0), DATA, suspicion)
     with pytest.raises(ValueError, match=r"share in \[0, 1\], got share=1.5"):
         recovery.remove(DATA, SUSPICION, share=1.5)
+
+
+def test_a_model_without_rows_of_users_cannot_fold_any_in():
+    model = ease.model(num_users=10, num_items=80)
+    with pytest.raises(ValueError, match="a table of users' rows"):
+        recovery.of_users(model, objectives.pairwise(model=model))
 
 
 def test_who_is_folded_in_gets_a_row_and_nothing_else_moves():

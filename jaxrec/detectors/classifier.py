@@ -81,7 +81,8 @@ def with_own_fakes(
     """What `detector` learns from, its arguments as there: all users, then fakes; and bool [U], which are the fakes."""
     joined = interactions
     own_key = jax.random.fold_in(jax.random.key(seed), OWN_KEY)
-    for place, poison in enumerate((make or _usual(interactions))(max(2, round(OWN_SHARE * interactions.num_users)))):
+    num_own = max(2, round(OWN_SHARE * interactions.num_users))
+    for place, poison in enumerate((make or _usual(interactions, num_targets))(num_own)):
         rng = np.random.default_rng((seed, OWN_KEY, place))
         targets = rng.permutation(interactions.num_items)[:num_targets]
         fakes = poison(jax.random.fold_in(own_key, place), interactions, targets)
@@ -110,10 +111,11 @@ def fit(labelled: Interactions, is_fake: np.ndarray, *, estimator: Any = None) -
     return lambda interactions: learner.predict_proba(profile_statistics.statistics(interactions))[:, 1]
 
 
-def _usual(interactions: Interactions) -> Callable[[int], list[Poison]]:
+def _usual(interactions: Interactions, num_targets: int) -> Callable[[int], list[Poison]]:
     """Pushes by the two attacks that need least, of lengths that are usual in the data."""
     lengths = np.bincount(interactions.users, minlength=interactions.num_users)
-    median = int(np.clip(np.median(lengths), 2, interactions.num_items // 2))
+    most = min(interactions.num_items // 2, max(0, interactions.num_items - num_targets))  # a target is no filler
+    median = min(max(2, int(np.median(lengths))), most)
     return lambda num_fakes: [
         method.attack(num_fakes=num_fakes // 2, num_fillers=num)
         for method in (random_ratings, average)

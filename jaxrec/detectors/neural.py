@@ -43,7 +43,8 @@ class Perceptron(sklearn.base.ClassifierMixin, sklearn.base.BaseEstimator):
         self.seed = seed
 
     def fit(self, features: np.ndarray, is_fake: np.ndarray) -> "Perceptron":
-        """Fits on features [N, F] and bool [N], some of both kinds."""
+        """Fits on features [N, F] and bool [N], or numbers 0 and 1, as scikit-learn hands them; some of both kinds."""
+        is_fake = np.asarray(is_fake, bool)
         self.classes_ = np.array([False, True])
         self.mean_, self.scale_ = features.mean(axis=0), features.std(axis=0)
         padding = -len(features) % ROWS

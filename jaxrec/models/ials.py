@@ -67,6 +67,8 @@ def model(
     if not 0 <= l2_exponent < float("inf"):
         raise ValueError(f"Expected l2_exponent >= 0 and finite, got l2_exponent={l2_exponent}.")
 
+    weights = jnp.array([l2, unobserved_weight, l2_exponent])
+
     def init(key: Key) -> Params:
         user_key, item_key = jax.random.split(key)
         scale = init_scale / dimension**0.5
@@ -76,11 +78,15 @@ def model(
 
     def solve(train: Interactions, key: Key) -> Params:
         start = init(key)["tables"]
-        weights = jnp.array([l2, unobserved_weight, l2_exponent])
         user, item = sweeps(start["user"], start["item"], *plans(train), weights, num_epochs)
         return {"tables": {"user": user, "item": item}, "weights": {}, "given": {}}
 
-    return dataclasses.replace(embeddings, init=init, solve=solve)
+    def solve_users(params: Params, known: Interactions) -> Params:
+        tables = params["tables"]
+        user = half_sweep(tables["user"], tables["item"], plans(known)[0], weights)
+        return {**params, "tables": {**tables, "user": user}}
+
+    return dataclasses.replace(embeddings, init=init, solve=solve, solve_users=solve_users)
 
 
 class Plan(NamedTuple):

@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+from jaxrec import files
+
 # Okabe and Ito's, which the colour-blind can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
@@ -19,7 +21,6 @@ def pyplot() -> Any:
 
 def save(path: pathlib.Path, figure: Any) -> None:
     """Writes a figure as a PNG, whole or not at all, and closes it."""
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=150)
-    part.replace(path)
+    with files.whole(path) as file:
+        figure.savefig(file, format="png", dpi=150)
     pyplot().close(figure)

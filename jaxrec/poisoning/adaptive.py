@@ -69,7 +69,7 @@ def wrap(
 
     The attacker trains the detector for themselves, on what there is before the attack; the defender's own will be
     trained with these fakes among the users. Where its estimator has no gradient (trees) a perceptron that is trained
-    on the same proposes, and decides between exchanges that the estimator finds alike.
+    on the same proposes, and its logit, times a tenth, joins the estimator's probability.
 
     Args:
         poison: Whose fakes it begins with. All that they have beside the targets may be exchanged.
@@ -80,8 +80,8 @@ def wrap(
 
     Returns:
         `(key, interactions, targets) -> fakes`, whose mean suspicion is, to the attacker, never above that of the
-        poison's. Ratings and times stay where they are: what comes is rated as what went, and the detector is taken to
-        read who has what alone, also where there are ratings.
+        poison's: of an estimator without a gradient the sum of both. Ratings and times stay where they are: what comes
+        is rated as what went, and the detector is taken to read who has what alone, also where there are ratings.
 
     Raises:
         ValueError: If `num_exchanges < 0`.

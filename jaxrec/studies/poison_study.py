@@ -84,6 +84,17 @@ def cases_of(attacks: Sequence[str], aims: Sequence[tuple[Direction, str]], shar
     return [Case(name, *aim, share) for aim, name, share in itertools.product(aims, attacks, shares)]
 
 
+def num_fakes(share: float, num_users: int, flag: str) -> int:
+    """The share of the users in whole fakes.
+
+    Raises:
+        InputError: If that is none; it names the flag.
+    """
+    if not (num := round(share * num_users)):
+        raise InputError(f"Expected {flag} that make one of {num_users} users or more, got {flag} {share}.")
+    return num
+
+
 def draw_targets(known: Interactions, *, num: int, seed: int) -> dict[str, np.ndarray]:
     """{"head": items, "tail": items}, `num` of each, drawn from `splits.tail_items` and the others; each has a user.
 
@@ -164,8 +175,7 @@ def _measured(
     victim: Victim, key: Key, on: poison_evaluation.Bench, cutoffs: Sequence[int], all_known: Interactions, train: Any
 ) -> dict[str, float]:
     """The figures of a victim trained on `train` that serves users of whom it knows everything."""
-    model, params = victim(train, key)
-    params = params if train is all_known else model.knowing(params, all_known)
+    model, params = victim(train, key, None if train is all_known else all_known)
     return poison_evaluation.figures(poison_evaluation.measure(model, params, on), cutoffs)
 
 

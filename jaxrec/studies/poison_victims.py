@@ -1,10 +1,11 @@
 """Victims of poisoning: recommenders that are trained anew on whatever interactions there are.
 
-A victim is a function (interactions, key) -> (model, params). Retraining is what a poisoned table costs, so a model of
-one size is built once, and what is compiled for one training serves the next with as many users and interactions.
+A victim is a function (interactions, key, known) -> (model, params): trained on the interactions, it serves users of
+whom `known` is known; by default no more than it was trained on. So those whom a defence left out of the training are
+served as each kind of recommender can serve a newcomer. Retraining is what a poisoned table costs, so a model of one
+size is built once, and what is compiled for one training serves the next with as many users and interactions.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -12,26 +13,35 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import loop, objectives, sampling, train
+from jaxrec import loop, objectives, recovery, sampling, train
 from jaxrec.types import Interactions, Key, Model, Objective, Params
 
-Victim = Callable[[Interactions, Key], tuple[Model, Params]]
+Victim = Callable[..., tuple[Model, Params]]  # (interactions, key, known=None) -> (model, params)
 MakeStep = Callable[..., train.Step]  # (model -> objective, model, optimizer, *, devices) -> step
 
 
 def solved(build: Callable[..., Model]) -> Victim:
-    """The victim that solves: item-kNN, EASE, iALS.
+    """The victim that solves: item-kNN, EASE, iALS. Whoever was left out is served by their history, or by a row solved
+    for it beside the item rows.
 
     Args:
         build: (num_users=, num_items=) -> a model with `solve`.
     """
     build = functools.cache(build)
 
-    def victim(interactions: Interactions, key: Key) -> tuple[Model, Params]:
+    def victim(interactions: Interactions, key: Key, known: Interactions | None = None, /) -> tuple[Model, Params]:
         model = build(num_users=interactions.num_users, num_items=interactions.num_items)
         if model.solve is None:
             raise ValueError("Expected a model that solves, got one that is trained by steps: take `by_steps`.")
-        return model, model.solve(interactions, key)
+        params = model.solve(interactions, key)
+        if known is None:
+            return model, params
+        left = np.flatnonzero(recovery.left_out(interactions, known))
+        if model.solve_users is not None and len(left):
+            solved = model.solve_users(params, known)["tables"]["user"]
+            user = params["tables"]["user"].at[left].set(solved[left])
+            params = {**params, "tables": {**params["tables"], "user": user}}
+        return model, model.knowing(params, known)
 
     return victim
 
@@ -61,6 +71,9 @@ def by_steps(
 ) -> Victim:
     """The victim that is trained by steps: NeuMF, LightGCN, Mult-VAE, or any of them with a defence's objective.
 
+    Whoever was left out is served by their history, or by rows trained for it for as many epochs, beside all else as it
+    is (`recovery.fold_in`).
+
     Args:
         build: (num_users=, num_items=) -> a model.
         objective: model -> what a step minimises, a sum over a batch.
@@ -78,22 +91,27 @@ def by_steps(
         make = lambda devices: make_step(objective, model, optimizer, devices=devices)
         return model, train.parallel(make, draw=draw)
 
-    def victim(interactions: Interactions, key: Key) -> tuple[Model, Params]:
+    @functools.cache
+    def folding(model: Model) -> train.Trainer:
+        of_users = recovery.of_users(model, objective(model))
+        make = lambda devices: train.make_step(of_users, optimizer, reads=model.reads, devices=devices)
+        return train.parallel(make, draw=draw)
+
+    def victim(interactions: Interactions, key: Key, known: Interactions | None = None, /) -> tuple[Model, Params]:
         model, trainer = prepared(interactions.num_users, interactions.num_items)
         init_key, order_key = jax.random.split(key)
         start = model.init(init_key) if after is None else after(interactions, init_key)[1]
-        params = loop.fit_in_memory(
-            model,
-            objective(model),
-            examples(interactions),
-            num_epochs=num_epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            seed=int(np.asarray(jax.random.bits(order_key))),
-            start=model.knowing(start, interactions),
-            trainer=trainer,
-        )
-        return model, params
+        settings = {"num_epochs": num_epochs, "batch_size": batch_size, "optimizer": optimizer}
+        settings |= {"seed": int(np.asarray(jax.random.bits(order_key)))}
+        start = model.knowing(start, interactions)
+        pairs = examples(interactions)
+        params = loop.fit_in_memory(model, objective(model), pairs, start=start, trainer=trainer, **settings)
+        if known is None:
+            return model, params
+        if recovery.user_tables(model):
+            left = known.take(recovery.left_out(interactions, known)[known.users])
+            params = recovery.fold_in(model, objective(model), params, left, trainer=folding(model), **settings)
+        return model, model.knowing(params, known)
 
     return victim
 
@@ -123,10 +141,9 @@ def of_graph(victim: Victim) -> Victim:
     Other models score a user by that user's history alone, which is given back to those whom a defence left out. Here
     that would bring the fakes' edges back, and with them what they do to everyone.
     """
-    kept = functools.cache(lambda model: dataclasses.replace(model, given=None))
 
-    def served(interactions: Interactions, key: Key) -> tuple[Model, Params]:
-        model, params = victim(interactions, key)
-        return kept(model), params
+    def served(interactions: Interactions, key: Key, known: Interactions | None = None, /) -> tuple[Model, Params]:
+        del known
+        return victim(interactions, key)
 
     return served

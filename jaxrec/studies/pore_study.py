@@ -97,10 +97,8 @@ def _cast(path: pathlib.Path, bag: bagging.Bag, setting: Setting, first: int, nu
     )
     votes = np.asarray(votes)
     taken = {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - cpu}
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with files.whole(path) as file:
         np.save(file, votes)
-    part.replace(path)
     return taken
 
 

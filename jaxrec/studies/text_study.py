@@ -239,9 +239,8 @@ def _edited(
             cost = {name: total + info[name] for name, total in cost.items()}
             found |= {f"ids{k}": ids} | {f"{name}{k}": np.max(total) for name, total in cost.items()}
             spent = k
-        part = path.with_suffix(".part.npz")
-        np.savez(part, allow_pickle=False, **found)
-        part.replace(path)
+        with files.whole(path) as file:
+            np.savez(file, allow_pickle=False, **found)
         _write_examples(path.with_suffix(".txt"), corpus.vocabulary, found, plan.budgets)
     with np.load(path) as kept:
         return dict(kept)

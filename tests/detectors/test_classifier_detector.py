@@ -10,6 +10,7 @@ from jaxrec import fake_profiles
 from jaxrec.datasets import shilling
 from jaxrec.detectors import classifier, pca
 from jaxrec.poisoning import average, random_ratings
+from jaxrec.types import Interactions
 
 
 def test_what_labels_teach_holds_for_fakes_that_come_later():
@@ -35,6 +36,16 @@ def test_no_attacker_who_counts_seeds_has_the_keys_of_the_defender():
     data = lambda keys: {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
     assert len(data(own)) == 4
     assert not data(own) & data(others)
+
+
+@pytest.mark.parametrize("num_items", range(1, 10))
+def test_the_defenders_own_fakes_fit_small_catalogues(num_items):
+    """Of which targets, which are no fillers, may be more than half."""
+    items = np.concatenate([np.arange(max(1, num_items // 2))] * 9).astype(np.int32)
+    users = np.repeat(np.arange(9, dtype=np.int32), max(1, num_items // 2))
+    joined, is_fake = classifier.with_own_fakes(Interactions(users, items, 9, num_items))
+    assert is_fake.sum() > 0
+    assert joined.num_users == 9 + is_fake.sum()
 
 
 @pytest.mark.parametrize("fakes", [[], range(80), [0, 81]])

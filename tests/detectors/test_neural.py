@@ -25,6 +25,13 @@ def test_slopes_are_those_of_the_logits():
     assert np.abs(slopes[:, :2]).min() > 0
 
 
+def test_labels_of_zero_and_one_are_those_of_false_and_true():
+    """Cross-validation encodes the classes as 0 and 1, of whose integers the complements are -1 and -2."""
+    perceptron, features, is_fake = fitted()
+    again = neural.Perceptron(hidden=4, num_steps=60).fit(features, is_fake.astype(np.int64))
+    np.testing.assert_array_equal(again.decision_function(features), perceptron.decision_function(features))
+
+
 def test_probabilities_and_predictions_are_of_the_logits():
     perceptron, features, is_fake = fitted()
     logits = perceptron.decision_function(features)

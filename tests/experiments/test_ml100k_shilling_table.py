@@ -93,7 +93,19 @@ def test_what_is_wrong_is_said_in_a_line(args, message, capsys):
     assert len(error.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("flag", "names"), [("--attacks", "random, average"), ("--victims", "item-kNN, MF-BPR")])
+def test_a_budget_of_no_whole_fake_is_refused_before_anything_is_trained(finished, capsys, tmp_path):
+    flags = [flag for flag in finished[1] if flag != "--smoke"]
+    with pytest.raises(SystemExit) as left:
+        run(*flags[:-1], tmp_path / "none", "--budgets", 0.05, 0.002)
+    assert left.value.code == 2
+    assert "--budgets that make one of 60 users or more, got --budgets 0.002" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [("--attacks", "random, average"), ("--victims", "item-kNN, MF-BPR"), ("--defended", "random, average")],
+)
 def test_a_name_that_is_unknown_is_refused_with_those_that_are(finished, flag, names, capsys):
     with pytest.raises(SystemExit):
         run(*(finished[1][-4:-2]), flag, "nobody")
