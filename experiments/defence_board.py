@@ -62,7 +62,7 @@ MAY_CHANGE = ("run_dir", "data_dir", "models", "only", "num_seeds")
 
 
 def main(config: Config) -> None:
-    command.check(config, EXPECTED)
+    command.check(config, EXPECTED, may_be_empty=("absolute_epsilons", "certified"))
     runtime.prepare()
     from jaxrec import bench, run_directory
     from jaxrec.studies import board, board_defences, board_exam, board_records, study

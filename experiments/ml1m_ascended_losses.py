@@ -35,7 +35,7 @@ BPR, OTHERS = "sampled BPR", ("full softmax", "hardest margin", "scale-free marg
 
 
 def main(config: Config) -> None:
-    command.check(config, EXPECTED)
+    command.check(config, EXPECTED, may_be_empty=("absolute_epsilons", "relative_epsilons"))
     runtime.prepare()
     from jaxrec import adversaries, robustness
     from jaxrec.attacks import pgd

@@ -38,7 +38,7 @@ OWN, OWN_CONTROL = "each user's worst of white box", "each user's worst of noise
 
 
 def main(config: Config) -> None:
-    command.check(config, EXPECTED)
+    command.check(config, EXPECTED, may_be_empty=("absolute_epsilons", "relative_epsilons"))
     runtime.prepare()
     from jaxrec.studies import attack_study, attack_tables
 

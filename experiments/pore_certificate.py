@@ -54,7 +54,7 @@ EXPECTED = {
 
 
 def main(config: Config) -> None:
-    command.check(config, EXPECTED)
+    command.check(config, EXPECTED, may_be_empty=("attacked",))
     if config.selected > config.profile_size:
         raise errors.InputError(f"Expected --selected <= --profile-size {config.profile_size}, got {config.selected}.")
     runtime.prepare()

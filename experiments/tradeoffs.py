@@ -49,7 +49,7 @@ EXPECTED: dict[str, command.Expected] = {
 
 
 def main(config: Config) -> None:
-    command.check(config, EXPECTED)
+    command.check(config, EXPECTED, may_repeat=("novelty_weights", "diversity_weights"))
     runtime.prepare()
     from jaxrec.datasets import locate
     from jaxrec.studies import attack_study, tradeoff_study, tradeoff_tables

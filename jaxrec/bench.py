@@ -97,7 +97,13 @@ def held_out_lists(split: Split, *, cutoffs: tuple[int, ...] = (20, 50)) -> Benc
     """Several held-out items a user, ranked among all items that are not known; recall and NDCG over users with any.
 
     Cutoffs beyond the number of items are left out, as in `leave_one_out`.
+
+    Raises:
+        InputError: If the validation or the test part holds nothing.
     """
+    for name, part in (("validation", split.valid), ("test", split.test)):
+        if not len(part):
+            raise InputError(f"Expected held-out interactions in the {name} part, got none.")
     cutoffs = _within(cutoffs, split.train.num_items)
     both = splits.joined(split.train, split.valid)
 

@@ -6,6 +6,7 @@ Imports nothing heavy, so that `--help` and refusals are instant; an experiment 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import io
 import math
@@ -37,16 +38,33 @@ def between(low: float, high: float) -> Expected:
     return Expected(f"in [{low}, {high}]", lambda value: low <= value <= high)
 
 
-def check(config: Any, expected: Mapping[str, Expected]) -> None:
+def check(
+    config: Any,
+    expected: Mapping[str, Expected],
+    *,
+    may_be_empty: Collection[str] = (),
+    may_repeat: Collection[str] = (),
+) -> None:
     """Refuses a config whose named fields are not as expected; every element of a tuple is looked at, None is let pass.
 
         command.check(config, {"epsilon": command.NON_NEGATIVE, "epochs": command.POSITIVE})
 
+    Args:
+        config: A dataclass.
+        expected: {field: what it must be}.
+        may_be_empty, may_repeat: Those of the fields which, as a tuple of any length, may hold nothing, or one value
+            twice: mostly each value is a row of a table, and two rows would be one.
+
     Raises:
         InputError: Naming the flag, its value and what was expected.
     """
+    any_length = {field.name for field in dataclasses.fields(config) if "..." in str(field.type)}
     for name, (words, holds) in expected.items():
         given = getattr(config, name)
+        if name in any_length and not given and name not in may_be_empty:
+            raise errors.InputError(f"Expected a value or more of {_flag(name)}, {words}; got none.")
+        if name in any_length and len(set(given)) < len(given) and name not in may_repeat:
+            raise errors.InputError(f"Expected each value of {_flag(name)} once, got {' '.join(map(str, given))}.")
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not holds(value):
                 raise errors.InputError(f"Expected {_flag(name)} {words}, got {_flag(name)} {value}.")

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
 from jaxrec import metrics
-from jaxrec.types import Array, Interactions, Model, Params, check_ids
+from jaxrec.types import Array, InputError, Interactions, Model, Params, check_ids
 
 Ties = Literal["against", "averaged"]
 
@@ -324,7 +324,7 @@ def _one_target_each(held_out: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """The users who have a held-out item, ascending, and that item; refuses none at all, and two of one user."""
     users, first, counts = np.unique(held_out.users, return_index=True, return_counts=True)
     if not len(users):
-        raise ValueError("Expected at least one held-out interaction, got none.")
+        raise InputError("Expected at least one held-out interaction, got none: the part to rank is empty.")
     if counts.max() > 1:
         worst = counts.argmax()
         raise ValueError(f"Expected at most one held-out item a user, got {counts[worst]} of user {users[worst]}.")

@@ -43,12 +43,17 @@ def curves(findings: Findings, metric: str = "ndcg") -> list[dict[str, Any]]:
                     "kind": kind,
                     "epsilons": list(map(float, epsilons)),
                     "values": [value.mean for value in values],
-                    "low": [value.low for value in values],
-                    "high": [value.high for value in values],
+                    "low": [_end(value.low) for value in values],
+                    "high": [_end(value.high) for value in values],
                 }
             )
         found.append(entry)
     return found
+
+
+def _end(of_interval: float) -> float | None:
+    """None where one unit has no interval."""
+    return None if np.isnan(of_interval) else of_interval
 
 
 def value(ranks: evaluate.Ranks, metric: str, k: int) -> statistics.Summary:
@@ -113,8 +118,8 @@ def groups(findings: Findings, split: Split, unit: str, epsilon: float, *, num: 
                     "users": len(part),
                     "clean": float(before[part].mean()),
                     "attacked": value.mean,
-                    "low": value.low,
-                    "high": value.high,
+                    "low": _end(value.low),
+                    "high": _end(value.high),
                 }
             )
         found.append(entry)
@@ -144,7 +149,7 @@ def radii_of(
     """The users and items with the largest and the smallest certified radius, of those that are in a list at all.
 
     An item's radius is the mean over the users whose held-out item it is, of items with at least `least_users`; those
-    in whose list it is not count as 0.
+    in whose list it is not count as 0, and so do those with an infinite radius: they have too few candidates.
     """
     nothing = {f"{most}_robust_{what}": [] for most in ("least", "most") for what in ("users", "items")}
     if unit not in findings.bounds:

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from jaxrec import errors
@@ -49,6 +49,36 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """As `write_text`; a NaN or an infinity is a ValueError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What `write_json` kept.
+
+    Raises:
+        InputError: If the file cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise errors.InputError(f"Expected JSON in {path}, got {error}. Remove it to make it anew.") from None
+
+
+def read_npz(path: str | os.PathLike[str], names: Collection[str] | None = None) -> dict[str, Any]:
+    """The arrays of an .npz by name; of a list of names those alone.
+
+    Raises:
+        InputError: If the file cannot be read, or has not all of them.
+    """
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as read:
+            return {name: read[name] for name in (read.files if names is None else names)}
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise errors.InputError(f"Expected arrays in {path}, got {error!r}. Remove it to make them anew.") from None
 
 
 def as_json(value: Any) -> Any:

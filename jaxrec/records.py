@@ -76,6 +76,9 @@ class Record:
             raise ValueError(f"Expected epsilon >= 0, {', '.join(UNITS)}, got {self.epsilon} {self.epsilon_unit}.")
         if self.attack is None and (given := [name for name in ADVERSARY if getattr(self, name) is not None]):
             raise ValueError(f"Expected None for {', '.join(given)}, as there is no attack.")
+        ends = () if self.interval is None else self.interval
+        if not all(isinstance(number, int | float) for number in (self.value, *ends)) or len(ends) not in (0, 2):
+            raise ValueError(f"Expected numbers in value and interval (low, high), got {self.value}, {self.interval}.")
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
             raise ValueError(f"Expected interval (low, high), got {self.interval}.")
 

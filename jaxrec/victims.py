@@ -62,6 +62,7 @@ def of_run(run_dir: Path, *, stage: str = "bpr", seed: int | None = None, data_d
         dimension, first_seed = int(config["dimension"]), int(config["seed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"Expected a run directory of experiments.ml1m_apr, got {path}: {error!r}.") from None
+    _check_finished(path)
     located = locate.movielens_1m(data_dir, seed=first_seed)
     split = splits.first_users(located.split, num=SMOKE_USERS) if config.get("smoke") else located.split
     fingerprint = provenance.fingerprint(split)["sha256"]
@@ -95,9 +96,14 @@ def seeds_of(run_dir: Path) -> list[int]:
         seeds = range(int(config["seed"]), int(config["seed"]) + int(config["num_seeds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"Expected a run directory of experiments.ml1m_apr, got {path}: {error!r}.") from None
+    _check_finished(path)
+    return list(seeds)
+
+
+def _check_finished(path: pathlib.Path) -> None:
+    """Of a run that still trains even reading would disturb the checkpoints."""
     if not (path / "results.json").exists():
         raise InputError(f"Expected a finished run, got {path} without results.json: start its command again.")
-    return list(seeds)
 
 
 _mf = functools.lru_cache(mf.model)  # what is compiled for one training of a run then serves the others
@@ -142,7 +148,8 @@ def of_factors(
         item_factors: .npy [I, D].
         interactions: A table as in `interactions_file.load`, whose ids are row numbers of the matrices, from 0.
         held_out: A table of the same kind with at most one item a user, which the model was not trained on. Without
-            one the last item of each user in `interactions` is ranked (a random one where there are no times).
+            one the last item of each user in `interactions` who has three or more is ranked (a random one where there
+            are no times).
         item_bias: .npy [I].
         seed: Of the held-out items without times.
 
@@ -162,6 +169,10 @@ def of_factors(
     notes = ["Ids are row numbers of the factor matrices."]
     if held_out is None:
         split = splits.leave_one_out(known, seed=seed)
+        if not len(split.test):
+            raise InputError(
+                f"Expected a user with three items or more in {interactions}, or held-out items; got none."
+            )
         notes.append(
             "No held-out items were given: each user's last item is ranked, which the model may have been trained on. "
             "Clean figures are then too good."

@@ -128,6 +128,8 @@ def test_groups_are_all_users_in_order_of_activity_and_popularity(looked):
     least = np.argsort(popularity, kind="stable")[:10]
     assert by_item["groups"][0]["clean"] == pytest.approx(clean[least].mean())
     assert by_item["groups"][0]["name"].startswith(f"{popularity.min()} to ")
+    alone, *_ = exhibits.groups(findings, victim.split, "relative", 0.2, num=40)
+    assert {(group["users"], group["low"], group["high"]) for group in alone["groups"]} == {(1, None, None)}
 
 
 def test_the_least_robust_user_has_the_smallest_radius_above_zero(looked):

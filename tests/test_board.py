@@ -245,9 +245,12 @@ def test_replays_take_as_many_steps_on_as_many_fewer_epochs(finished, tmp_path):
     assert found["MF/free"][3].about["seconds"] == pytest.approx(whole.seconds / 2), "half the epochs"
     times = tmp_path / "times"
     times.write_text(
-        "".join(f'{{"epoch": {epoch}, "seconds": {s}}}\n' for epoch, s in ((1, 9), (2, 1), (2, 1), (3, 4)))
+        "".join(
+            f'{{"epoch": {epoch}, "step": {step}, "seconds": {seconds}}}\n'
+            for epoch, step, seconds in ((1, 2, 9), (2, 3, 50), (2, 3, 1), (2, 4, 1), (3, 6, 4))
+        )
     )
-    assert model_table._seconds_an_epoch(times) == 3, "the first compiles"
+    assert model_table._seconds_an_epoch(times) == 3, "the first compiles; step 3 was taken again after a kill"
 
 
 def test_an_ensemble_scores_as_its_members_which_are_plain_trainings_of_other_seeds(finished):

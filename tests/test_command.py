@@ -115,6 +115,16 @@ def test_check_looks_at_every_element_and_lets_none_pass():
         command.check(Config(epsilons=(0.0, -2.0)), checks)
 
 
+def test_values_of_a_table_are_one_or_more_and_each_comes_once_unless_it_may():
+    checks = {"epsilons": command.NON_NEGATIVE}
+    with pytest.raises(InputError, match=r"Expected a value or more of --epsilons, finite and >= 0; got none"):
+        command.check(Config(epsilons=()), checks)
+    with pytest.raises(InputError, match=r"Expected each value of --epsilons once, got 0\.5 0\.5"):
+        command.check(Config(epsilons=(0.5, 0.5)), checks)
+    command.check(Config(epsilons=()), checks, may_be_empty=("epsilons",))
+    command.check(Config(epsilons=(0.5, 0.5)), checks, may_repeat=("epsilons",))
+
+
 def test_zero_is_no_positive_number_but_a_legal_radius():
     command.check(Config(epsilon=0.0), {"epsilon": command.NON_NEGATIVE})
     with pytest.raises(InputError, match=r"finite and > 0, got --epsilon 0\.0"):

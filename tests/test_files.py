@@ -31,6 +31,23 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         files.write_json(path, math.nan)
 
 
+@pytest.mark.parametrize("text", ["{", ""])
+def test_a_damaged_file_is_named_in_a_line(tmp_path, text):
+    (tmp_path / "kept").write_text(text)
+    for read in (files.read_json, files.read_npz):
+        with pytest.raises(InputError, match=r"kept, got .*Remove it to make"):
+            read(tmp_path / "kept")
+
+
+def test_arrays_are_read_by_name_and_a_missing_one_is_named(tmp_path):
+    with files.whole(tmp_path / "kept.npz") as file:
+        np.savez(file, a=np.arange(3), b=np.ones(2))
+    assert sorted(files.read_npz(tmp_path / "kept.npz")) == ["a", "b"]
+    assert list(files.read_npz(tmp_path / "kept.npz", ["b"])) == ["b"]
+    with pytest.raises(InputError, match="'c is not a file in the archive'"):
+        files.read_npz(tmp_path / "kept.npz", ["c"])
+
+
 def test_a_log_gives_back_the_numbers_it_got(tmp_path):
     log = files.Log(tmp_path / "metrics.jsonl")
     single = np.float32(0.1)

@@ -244,6 +244,8 @@ def test_a_catalogue_below_every_cutoff_is_cut_at_its_size():
     small = bench.leave_one_out(SPLIT, cutoffs=(100, 400))
     largest = min(small.valid.num_ranked, small.test.num_ranked)
     assert small.cutoffs == {"ndcg": (largest,), "hit_rate": (largest,)}
+    with pytest.raises(types.InputError, match="held-out interactions in the validation part, got none"):
+        bench.held_out_lists(SPLIT._replace(valid=SPLIT.valid.take(np.arange(0))))
     lists = bench.held_out_lists(SPLIT, cutoffs=(20, 50))
     assert lists.cutoffs == {"ndcg": (20,), "recall": (20,)}
     assert bench.held_out_lists(SPLIT, cutoffs=(50,)).test.list_length == 24

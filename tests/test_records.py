@@ -59,6 +59,8 @@ def test_an_unsound_record_is_refused(changes, message):
         (lambda entry: entry.update(note="x"), "record 2; missing or unknown: note"),
         (lambda entry: entry.update(value=float("nan")), "record 2: Expected finite"),
         (lambda entry: entry.update(interval=[0.1]), "record 2: "),
+        (lambda entry: entry.update(value=None), "record 2: "),
+        (lambda entry: entry.update(interval=["a", "b"]), "record 2: "),
     ],
 )
 def test_a_spoilt_record_is_named(tmp_path, change, message):

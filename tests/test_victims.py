@@ -107,6 +107,12 @@ def test_two_held_out_items_of_a_user_are_refused(files):
         load(files, held_out=files / "test.csv")
 
 
+def test_nobody_whose_last_item_can_be_held_out_is_refused(files):
+    (files / "seen.csv").write_text("user,item\n0,1\n0,2\n1,1\n")
+    with pytest.raises(InputError, match=r"a user with three items or more in .*seen\.csv, or held-out items"):
+        load(files)
+
+
 @pytest.mark.parametrize("content", [None, "{}", '{"config": {}, "data": 3}', "no json"])
 def test_what_is_no_run_is_refused(tmp_path, content):
     if content is not None:
@@ -135,7 +141,15 @@ def finished_run(tmp_path, monkeypatch):
     data = provenance.fingerprint(locate.movielens_1m(folder).split)
     config = {"dimension": 4, "seed": 0, "learning_rate": 0.05}
     (path / "config.json").write_text(json.dumps({"config": config, "data": data}))
+    (path / "results.json").write_text("[]")
     return path, folder
+
+
+def test_a_run_that_may_still_train_is_not_read(finished_run):
+    path, folder = finished_run
+    (path / "results.json").unlink()
+    with pytest.raises(InputError, match=r"Expected a finished run, got .* without results\.json"):
+        victims.of_run(path, stage="apr", data_dir=folder)
 
 
 def test_a_model_of_a_run_is_the_best_of_its_stage_and_knows_its_movies_by_title(finished_run):

@@ -216,8 +216,9 @@ def radius(
     """Each user's largest epsilon at which the held-out item certainly stays among the first k.
 
     Bisection on the certified rank: at the radius itself the item is still certified, and at 1.0001 times the radius it
-    no longer is. 0 for an item that is not there to begin with (or by less than rounding); infinite where no epsilon
-    can remove it, because there are fewer than k other candidates or nothing that the budget moves matters.
+    no longer is, where that is not a thousandth or less of what losing to the farthest item takes: there it may be too
+    small, never too large. 0 for an item that is not there to begin with (or by less than rounding); infinite where no
+    epsilon can remove it, because there are fewer than k other candidates or nothing that the budget moves matters.
 
     Raises:
         InputError: If `k < 1` or `k > num_items`.

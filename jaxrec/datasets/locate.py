@@ -151,7 +151,7 @@ def _rated_1m(folder: pathlib.Path, seed: int) -> _Found | None:
     if file is None:
         return None
     ratings = ml1m.load(file)
-    ids = np.asarray(ratings.user_ids)
+    ids = np.arange(ratings.num_users) if ratings.user_ids is None else np.asarray(ratings.user_ids)
     name = (
         "ml-1m" if len(ratings) == NUM_RATINGS else f"ml-1m, the {len(ratings):,} ratings of users {ids[0]}-{ids[-1]}"
     )

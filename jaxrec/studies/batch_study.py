@@ -56,9 +56,10 @@ def run(directory: pathlib.Path, plan: Plan, cells: Sequence[Cell]) -> dict[Cell
     for cell in cells:
         path = directory / "measured" / f"{files.stem(str(cell))}.npz"
         if not path.exists():
-            _write(path, _measure(directory, plan, cell, _gone_on(directory, plan, cell, begun())))
-        with np.load(path, allow_pickle=False) as read:
-            found[cell] = Measured(*(read[name] for name in Measured._fields))
+            measured = _measure(directory, plan, cell, _gone_on(directory, plan, cell, begun()))
+            with files.whole(path) as file:
+                np.savez_compressed(file, **measured._asdict())
+        found[cell] = Measured(**files.read_npz(path, Measured._fields))
     return found
 
 
@@ -108,14 +109,6 @@ def _measure(directory: pathlib.Path, plan: Plan, cell: Cell, states: train.Trai
         last_shift=logged("margin_shift", last),
         distinct_users=logged("distinct_users", last),
     )
-
-
-def _write(path: pathlib.Path, measured: Measured) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}")
-    with open(part, "wb") as file:
-        np.savez_compressed(file, **measured._asdict())
-    part.rename(path)
 
 
 class Gain(NamedTuple):

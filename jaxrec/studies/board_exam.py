@@ -7,7 +7,6 @@ Budgets are relative to row norms, so that growing them buys nothing; an absolut
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -93,7 +92,7 @@ def run(
             if row.name in names and not path.exists():
                 _examine(directory, path, row, on, exam, seed, is_first=seed == seeds[0])
             if path.exists():
-                about = json.loads(path.with_suffix(".json").read_text())
+                about = files.read_json(path.with_suffix(".json"))
                 found.setdefault(row.name, {})[seed] = Cell(measurements.read(path), about)
     return found
 
@@ -155,7 +154,7 @@ def _choose(
         for setting in row.settings:
             scores[setting.words] = _validated(finish(directory, row, setting, on, seed), on, exam, seed)
         files.write_json(path, scores)
-    scores = json.loads(path.read_text())
+    scores = files.read_json(path)
     if set(scores) != {setting.words for setting in row.settings}:
         raise InputError(f"Expected {path} to name the settings of {row.name}, got {', '.join(scores)}. Remove it.")
     best = max(row.settings, key=lambda setting: scores[setting.words]["valid_robust_ndcg"])

@@ -1,6 +1,5 @@
 """An experiment on a classifier of images: for each seed trained in several ways, attacked in several, and recorded."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -128,7 +127,7 @@ def run(directory: run_directory.Run, plan: Plan, *, seeds: Sequence[int]) -> di
                 measured = _measure(plan, evaluators, fitted.state.trained["weights"], attack_key, training.name)
                 file.parent.mkdir(exist_ok=True)
                 files.write_json(file, measured)
-            found[training.name].append(json.loads(file.read_text()))
+            found[training.name].append(files.read_json(file))
     return found
 
 

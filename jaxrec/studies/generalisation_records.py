@@ -1,6 +1,5 @@
 """What `generalisation_study` has found, as records, as a page of two tables, and as two pictures."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +53,7 @@ def records_of(directory: pathlib.Path, setting: Setting, *, seeds: Sequence[int
     adversary |= {"epsilon": setting.num_fakes / setting.known.num_users}
     found = {}
     for cell in (*setting.tested, *setting.estimators):
-        for rows in zip(*(json.loads(path_of(directory, cell, seed).read_text()) for seed in seeds), strict=True):
+        for rows in zip(*(files.read_json(path_of(directory, cell, seed)) for seed in seeds), strict=True):
             found[rows[0]["model"], rows[0]["learned"], rows[0]["attack"]] = [row["figures"] for row in rows]
     for name in setting.estimators:
         for attack in (PLAIN, f"{setting.start}, adaptive"):

@@ -4,7 +4,6 @@ Cells are those of `poison_study`: a variant is an attack there, and each target
 """
 
 import itertools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -152,7 +151,7 @@ def _name(metric: str, setting: Setting) -> str:
 
 def _clean(directory: pathlib.Path, setting: Setting, victim: str, seeds: Sequence[int]) -> list[dict[str, float]]:
     """For each seed {group: hit ratio} of a victim that no fake has touched."""
-    read = [json.loads(poison_study.clean_path(directory, victim, seed).read_text()) for seed in seeds]
+    read = [files.read_json(poison_study.clean_path(directory, victim, seed)) for seed in seeds]
     return [{group: of[_name(HIT_RATE, setting)] for group, of in one.items()} for one in read]
 
 
@@ -164,7 +163,7 @@ def _gained(
     gained = []
     for seed, clean in zip(seeds, before, strict=True):
         paths = [poison_study.path_of(directory, "measured", victim, case, seed) for case in cases]
-        after = [json.loads(path.read_text())[_name(HIT_RATE, setting)] for path in paths]
+        after = [files.read_json(path)[_name(HIT_RATE, setting)] for path in paths]
         gained.append(float(np.mean([end - clean[case.group] for end, case in zip(after, cases, strict=True)])))
     return gained
 

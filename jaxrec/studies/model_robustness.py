@@ -190,7 +190,7 @@ def records_of(
         common: dict[str, Any] = {
             "experiment": "embedding_robustness", "model": row.name, "defence": None, "dataset": data.title,
             "split": data.split_title, "protocol": robustness.PROTOCOL, "training": row.training, "step": None,
-            "chosen_by": "validation", "device": provenance.device(), "commit": provenance.commit(),
+            "chosen_by": model_table.chosen_by(row), "device": provenance.device(), "commit": provenance.commit(),
             "fingerprint": data.fingerprint["sha256"],
         }  # fmt: skip
         of_row = summaries.records_of(

@@ -9,7 +9,6 @@ import json
 import pathlib
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -89,6 +88,13 @@ class Row(NamedTuple):
     seeds: int | None = None
     epochs: Literal["refit", "best", "fixed", "last"] = "refit"
     options: Mapping[str, Model] = {}
+
+
+def chosen_by(row: Row) -> str | None:
+    """What chose a row's model, for the records; None where there was nothing to choose."""
+    if row.epochs == "fixed":
+        return "published schedule"
+    return "validation" if row.fit or row.options else None
 
 
 class Cell(NamedTuple):
@@ -185,7 +191,7 @@ def _choose(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int) -> Ro
                 scores[words] = validation(model, params, on)[_chosen_by(on)]
                 report(words)
         files.write_json(path, scores)
-    scores = json.loads(path.read_text())
+    scores = files.read_json(path)
     if set(scores) != set(row.options):
         raise InputError(f"Expected {path} to name {', '.join(row.options)}; got {', '.join(scores)}. Remove it.")
     best = max(scores, key=scores.__getitem__)
@@ -411,18 +417,18 @@ def _chosen_by(on: bench.Bench) -> str:
 
 def _seconds_an_epoch(timings: pathlib.Path) -> float:
     """The median over epochs but the first, which compiles, where there are more; chunks of one epoch added up."""
+    entries = map(json.loads, timings.read_text().splitlines())
+    by_chunk = {(entry["epoch"], entry["step"]): entry["seconds"] for entry in entries}  # of one done twice, the last
     by_epoch: dict[int, float] = {}
-    for line in timings.read_text().splitlines():
-        entry = json.loads(line)
-        by_epoch[entry["epoch"]] = by_epoch.get(entry["epoch"], 0) + entry["seconds"]
+    for (epoch, _), seconds in by_chunk.items():
+        by_epoch[epoch] = by_epoch.get(epoch, 0) + seconds
     values = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     return float(np.median(values[1:] or values))
 
 
 def _write_cell(path: pathlib.Path, cell: Cell) -> None:
     """Whole or not at all."""
-    part = path.with_name(f".{path.name}")
-    with open(part, "wb") as file:
+    with files.whole(path) as file:
         np.savez_compressed(
             file,
             ranks=cell.measured.ranks,
@@ -431,7 +437,6 @@ def _write_cell(path: pathlib.Path, cell: Cell) -> None:
             epochs=cell.epochs,
             seconds=cell.seconds,
         )
-    part.rename(path)
 
 
 def read_cell(path: pathlib.Path) -> Cell:
@@ -440,13 +445,9 @@ def read_cell(path: pathlib.Path) -> Cell:
     Raises:
         InputError: If the file is not one.
     """
-    try:
-        with np.load(path, allow_pickle=False) as read:
-            step = int(read["step"])
-            measured = bench.Measured(read["ranks"], read["lists"])
-            return Cell(measured, None if step < 0 else step, int(read["epochs"]), float(read["seconds"]))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"Expected a measured cell, got {path}: {error}. Remove it to measure it anew.") from None
+    read = files.read_npz(path, ("ranks", "lists", "step", "epochs", "seconds"))
+    step, measured = int(read["step"]), bench.Measured(read["ranks"], read["lists"])
+    return Cell(measured, None if step < 0 else step, int(read["epochs"]), float(read["seconds"]))
 
 
 def _in_short(row: Row, cells: Sequence[Cell], on: bench.Bench) -> str:

@@ -1,6 +1,5 @@
 """What an experiment on poisoning has found, as records and as a page: victims, defences and detectors, over seeds."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,11 +43,11 @@ def records_of(
         "seeds": tuple(seeds), "users": setting.known.num_users, "chosen_by": None, "training": None,
     }  # fmt: skip
     read = lambda folder, name, case: [
-        json.loads(poison_study.path_of(directory, folder, name, case, seed).read_text()) for seed in seeds
+        files.read_json(poison_study.path_of(directory, folder, name, case, seed)) for seed in seeds
     ]
     made = []
     for victim in setting.victims:
-        clean = [json.loads(poison_study.clean_path(directory, victim, seed).read_text()) for seed in seeds]
+        clean = [files.read_json(poison_study.clean_path(directory, victim, seed)) for seed in seeds]
         own = [{name: x for name, x in one["head"].items() if not _of_targets(name)} for one in clean]
         made += summarised(own, model=victim, defence=None, **common, **NOBODY)
         for case in cases:

@@ -1,6 +1,5 @@
 """An experiment on predicted ratings: L2 and epochs chosen on validation, a model for each seed, attacked, recorded."""
 
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -116,7 +115,7 @@ def run(
             one = Found(errors, num_fours, int(state.step), curves)
             file.parent.mkdir(exist_ok=True)
             files.write_json(file, {**one._asdict(), "curves": [curve._asdict() for curve in curves]})
-        read = json.loads(file.read_text())
+        read = files.read_json(file)
         found.append(Found(**{**read, "curves": [rating_attack.Curve(**curve) for curve in read["curves"]]}))
     return choice, found
 

@@ -5,7 +5,6 @@ an adversary, and serves whom it left out all the same (`recovery.fold_in`). Rel
 this the item a user bought next, or one drawn from all others?
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -159,7 +158,7 @@ def relevance(scores: np.ndarray, split: Split, seed: int) -> dict[str, float]:
 
 def read(directory: pathlib.Path, shares: Sequence[float], seeds: Sequence[int]) -> dict[float, list[Figures]]:
     """{share: the figures of each seed}."""
-    return {s: [json.loads(path_of(directory, s, seed).read_text()) for seed in seeds] for s in (0.0, *shares)}
+    return {s: [files.read_json(path_of(directory, s, seed)) for seed in seeds] for s in (0.0, *shares)}
 
 
 def costs(found: Mapping[float, Sequence[Figures]], names: Sequence[str]) -> dict[str, np.ndarray]:

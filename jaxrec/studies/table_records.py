@@ -41,7 +41,7 @@ def records_of(
         pairs = "" if row.epochs == "best" else "; on train and validation"
         fields = common | {
             "model": row.name, "training": f"{row.training}{epochs}{pairs}",
-            "chosen_by": "published schedule" if row.epochs == "fixed" else "validation",
+            "chosen_by": model_table.chosen_by(row),
             "seeds": tuple(model_table.seeds_of(row, seeds)), "users": len(cells[0].measured.ranks),
             "step": round(float(np.mean(steps))) if steps else None,
         }  # fmt: skip

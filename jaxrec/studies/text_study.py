@@ -1,7 +1,6 @@
 """An experiment on filters of texts: for each seed a split, filters trained on it, and texts edited to pass them."""
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -108,7 +107,7 @@ def run(directory: pathlib.Path, plan: Plan, *, seeds: Sequence[int]) -> dict[st
     for seed in seeds:
         if any(not path.exists() for (_, of), path in paths.items() if of == seed):
             _run_seed(directory, plan, seed)
-    return {one.name: [json.loads(paths[one.name, seed].read_text()) for seed in seeds] for one in plan.filters}
+    return {one.name: [files.read_json(paths[one.name, seed]) for seed in seeds] for one in plan.filters}
 
 
 def _run_seed(directory: pathlib.Path, plan: Plan, seed: int) -> None:
@@ -242,8 +241,7 @@ def _edited(
         with files.whole(path) as file:
             np.savez(file, allow_pickle=False, **found)
         _write_examples(path.with_suffix(".txt"), corpus.vocabulary, found, plan.budgets)
-    with np.load(path) as kept:
-        return dict(kept)
+    return files.read_npz(path)
 
 
 def _write_examples(

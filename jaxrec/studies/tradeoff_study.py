@@ -4,7 +4,6 @@ Every point is measured on the validation items, which choose, and on the test i
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -133,7 +132,7 @@ def run(
     found = {}
     for training in trainings:
         file = study.folder / "measured" / f"{training.stage}-{training.seed}.json"
-        kept = json.loads(file.read_text()) if file.exists() else {}
+        kept = files.read_json(file) if file.exists() else {}
         pending = [point for point in points if str(point) not in kept]
         loaded = study.load(training) if pending else study.first
         with display.counting(f"{training.stage}, seed {training.seed}", len(pending)) as report:
