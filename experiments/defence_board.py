@@ -19,7 +19,7 @@ Run:      python -m experiments.defence_board --models MF --num-seeds 5
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxrec import command, errors, runtime
 
@@ -63,6 +63,7 @@ MAY_CHANGE = ("run_dir", "data_dir", "models", "only", "num_seeds")
 
 def main(config: Config) -> None:
     command.check(config, EXPECTED, may_be_empty=("absolute_epsilons", "certified"))
+    command.named(config.models, get_args(ModelName), "models")
     runtime.prepare()
     from jaxrec import bench, run_directory
     from jaxrec.studies import board, board_defences, board_exam, board_records, study

@@ -103,9 +103,7 @@ def fit(
             of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
-    check_validate_every(validate_every)
-    if patience is not None and (patience < 1 or validate is None or not score):
-        raise ValueError(f"Expected patience >= 1 with validate and score, got patience={patience}, score={score!r}.")
+    check_validation(validate_every, patience, validate, score)
     seen, data = sampling.seen(data), trainable(data)
     given = {} if given is None else given
     num_batches = -(-len(data) // batch_size)
@@ -142,7 +140,12 @@ def fit(
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
                 host_state = host_state or _finite_state(trainer.get(state), checkpoints)
-                meta = {"epoch": step // num_batches, "log_end": log.position(), "looks": looks}
+                meta = {
+                    "epoch": step // num_batches,
+                    "num_batches": num_batches,
+                    "log_end": log.position(),
+                    "looks": looks,
+                }
                 others = {name: line[name] for name in other_scores if name in line}
                 checkpoints.save(step, host_state, meta, line.get(score), others)
             if stop or looks.are_enough(patience):
@@ -153,10 +156,14 @@ def fit(
     return Fitted(trainer.get(state), log.position())
 
 
-def check_validate_every(validate_every: int) -> None:
-    """Raises a ValueError if there are no epochs between looks at the validation items."""
+def check_validation(
+    validate_every: int, patience: int | None, validate: Callable[..., Any] | None, score: str
+) -> None:
+    """Raises a ValueError if there are no epochs between looks at the validation items, or patience without looks."""
     if validate_every < 1:
         raise ValueError(f"Expected validate_every >= 1, got validate_every={validate_every}.")
+    if patience is not None and (patience < 1 or validate is None or not score):
+        raise ValueError(f"Expected patience >= 1 with validate and score, got patience={patience}, score={score!r}.")
 
 
 def trainable(data: Interactions) -> Interactions:
@@ -217,7 +224,8 @@ def _resume(
 
 def check_epochs(checkpoints: checkpoint.Checkpoints, restored: checkpoint.Restored, num_batches: int) -> None:
     """Raises an InputError if a checkpoint is of epochs of another length."""
-    if restored.meta["epoch"] != restored.step // num_batches:
+    saved = restored.meta.get("num_batches", num_batches)  # older checkpoints do not say
+    if saved != num_batches or restored.meta["epoch"] != restored.step // num_batches:
         raise InputError(
             f"Expected the batch size and data that {checkpoints.directory} began with: its step {restored.step} has "
             f"{restored.meta['epoch']} epochs behind it, got {num_batches} batches an epoch."

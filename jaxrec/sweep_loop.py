@@ -85,12 +85,12 @@ def fit(
     Other arguments are those of `loop.fit`.
 
     Raises:
-        ValueError: If `validate_every < 1`, there is not one name for each model, or an order without a seed.
+        ValueError: As `loop.fit`; if there is not one name for each model, or an order without a seed.
         InputError: If there is nothing to train on, or the checkpoint is of epochs of another length or of other
             hyperparameters.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
-    loop.check_validate_every(validate_every)
+    loop.check_validation(validate_every, patience, validate, score)
     order = _order(models, names, order_seeds)
     seen, data = sampling.seen(data), loop.trainable(data)
     given = {} if given is None else given
@@ -123,7 +123,8 @@ def fit(
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
                 saved = {"models": host or trainer.get(state), "progress": progress}
-                checkpoints.save(step, saved, {"epoch": step // num_batches, "log_end": log.position()}, None)
+                meta = {"epoch": step // num_batches, "num_batches": num_batches, "log_end": log.position()}
+                checkpoints.save(step, saved, meta, None)
             if stop:
                 break
     if caught:

@@ -81,7 +81,12 @@ def ahead(scores: Array, labels: Array, target: ArrayLike | None) -> Array:
     """How far the adversary has got, [N], of scores [N, C]: it has what it wants above 0, and not yet at a tie.
 
     With a target, its score less the best other one; without, the best score but the label's less the label's.
+
+    Raises:
+        ValueError: If a static target is none of the C classes.
     """
+    if target is not None and not isinstance(target, jax.core.Tracer) and np.max(target) >= scores.shape[1]:
+        raise ValueError(f"Expected target in the {scores.shape[1]} classes, got target={target}.")
     classes = labels if target is None else jnp.broadcast_to(jnp.asarray(target), labels.shape)
     own = jax.nn.one_hot(classes, scores.shape[1], dtype=bool)
     best = lambda where: jnp.max(scores, axis=1, where=where, initial=-jnp.inf)

@@ -148,6 +148,11 @@ def test_a_model_without_progress_stops_and_the_others_go_on(trainer, undisturbe
     assert int(fitted.models.states.step[1]) == 33
 
 
+def test_patience_needs_something_to_look_at(trainer, tmp_path):
+    with pytest.raises(ValueError, match="Expected patience >= 1 with validate and score"):
+        fit(tmp_path, trainer, validate=None, patience=3)
+
+
 def test_a_model_that_diverges_stops_and_the_others_go_on(trainer, undisturbed, tmp_path):
     start = models()
     start.states.trained["tables"]["item"][0, 3] = np.inf

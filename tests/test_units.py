@@ -52,6 +52,8 @@ def test_ahead_is_the_lead_of_the_adversary_and_zero_at_a_tie():
     np.testing.assert_array_equal(units.ahead(scores, labels, None), [-1, 4, 0])
     np.testing.assert_array_equal(units.ahead(scores, labels, np.array([2, 1, 2])), [-1, 3, -4])
     np.testing.assert_array_equal(units.ahead(scores, labels, 1), [-2, 3, 0])
+    with pytest.raises(ValueError, match="Expected target in the 3 classes, got target=3"):
+        units.ahead(scores, labels, 3)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def attack(
         it = units.of(oracle, x)
         start_key, steps_key, loss_key = jax.random.split(key, 3)
         room = it.legal(jnp.full_like(it.x, jnp.clip(theta, -epsilon, epsilon)))
-        num_pairs = math.floor(gamma * it.x.shape[1]) // 2
+        num_pairs = math.floor(gamma * it.x.shape[1] + 1e-6) // 2  # .58 of 100 entries is 58, and 57.99... in binary
 
         scores = it.scores(start_key, jnp.zeros_like(it.x))
         of_label = jax.nn.one_hot(it.labels, scores.shape[1], dtype=bool)

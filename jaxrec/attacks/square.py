@@ -13,7 +13,7 @@ from jaxrec import norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Array, Attack, Key, Scalar
 
-# Of 10,000 queries, those after which the share of entries that a proposal changes is halved (the paper, section 3.2).
+# Of 10,000 queries, those after which the share of entries that a proposal changes is halved (the authors' code).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
@@ -88,7 +88,7 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.LINF, num_queries: int = 5000,
 
 
 def _shares(num_proposals: int, initial: float) -> np.ndarray:
-    """The share p of each proposal: halved at the paper's places, whatever the number of proposals."""
+    """The share p of each proposal: halved at the authors' places, whatever the number of proposals."""
     places = np.arange(num_proposals) * 10_000 // max(num_proposals, 1)
     return np.asarray(initial * 0.5 ** np.searchsorted(_HALVINGS, places), np.float32)
 

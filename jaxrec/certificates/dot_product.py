@@ -127,7 +127,9 @@ def pairwise(pairs: Pairs, radii: Radii) -> Float[Array, "B I"]:
         pull = 2 * radii.item / r
         square = jnp.maximum((pull * pairs.user_norm) ** 2 - 2 * pull * pairs.dot + pairs.distance**2, 0)
         room = pairs.rounding * pull * pairs.user_norm * (pairs.item_norms + pull * pairs.user_norm)
-        return jnp.sqrt(square + 2 * room), pull * pairs.user_norm**2 - pairs.dot
+        below_root = square + 2 * room  # 0, where a root has no slope, for an item beside itself at epsilon 0: padding
+        length = jnp.where(below_root > 0, jnp.sqrt(jnp.where(below_root > 0, below_root, 1)), 0)
+        return length, pull * pairs.user_norm**2 - pairs.dot
 
     def bound(r):
         return radii.item * (reach / r + r) + radii.user * parts(r)[0]

@@ -28,8 +28,9 @@ def objective(*, clean: Objective, attack: Attack, surface: Surface, adv_weight:
     Returns:
         `(params, batch, key, reduce) -> (loss [], metrics)`. delta is built anew from each batch: examples that share a
         user share that user's row of delta, so *the batch decides the adversary*. Rows that the batch does not touch
-        have delta 0. No gradient flows through delta. The adversarial loss is never below the clean one to first order;
-        with epsilon 0 they are equal.
+        have delta 0. No gradient flows through delta. The adversarial loss has a key of its own: where the clean
+        one draws nothing (`objectives`, but not the negatives and the dropout of `sequences.next_item`), it is never
+        below the clean one to first order, and with epsilon 0 they are equal.
 
     Raises:
         ValueError: If `adv_weight` is negative or not finite.

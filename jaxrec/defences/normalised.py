@@ -51,5 +51,5 @@ def wrap(model: Model, *, temperature: Scalar = 0.1) -> Model:
 
 
 def _unit(params: Params) -> Params:
-    """The params with the rows of all tables at length one."""
+    """The params with the rows of all tables at length one; the same scores where none is shorter than 1e-6."""
     return {**params, "tables": jax.tree.map(layers.unit, params["tables"])}

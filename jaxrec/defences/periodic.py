@@ -27,7 +27,8 @@ def objective(
 
     Args:
         clean: The objective that the adversary raises and the model lowers.
-        attack, surface: What finds delta, and what it perturbs.
+        attack, surface: What finds delta, and what it perturbs. An attack from a random start moves rows that the batch
+            does not read too, where steps are dense (Adam), and these then keep that start.
         every, fresh: In steps; `fresh=every` is APR.
         adv_weight: Of the perturbed loss. 0 leaves the clean gradient.
 

@@ -120,6 +120,17 @@ def test_no_perturbation_of_a_pairs_rows_gets_below_the_certified_margin(fall):
 
 
 @pytest.mark.parametrize("fall", FALLS)
+def test_padding_whose_negative_is_its_positive_leaves_the_gradient_finite_at_epsilon_0(fall):
+    objective = certified_margin.objective(clean=laws.CLEAN, num_users=4, num_items=6, epsilon=0.0, fall=fall)
+    neg = jnp.asarray(toys.BATCH["neg"]).at[5].set(toys.BATCH["pos"][5])
+    batch = {**toys.BATCH, "neg": neg, "where": jnp.arange(6) < 5}
+    loss = lambda params: objective(params, batch, jax.random.key(0), lambda tree: tree)[0]
+    slopes = jax.grad(loss)(toys.params())["tables"]
+    assert all(np.isfinite(slope).all() for slope in slopes.values())
+    assert np.abs(slopes["item"]).max() > 0
+
+
+@pytest.mark.parametrize("fall", FALLS)
 @pytest.mark.parametrize("table", ["user", "item"])
 def test_the_radii_have_a_gradient(fall, table):
     """A certified margin at a relative epsilon grows as the table does (Euler); at constant radii it grows faster."""
