@@ -85,7 +85,7 @@ def ahead(scores: Array, labels: Array, target: ArrayLike | None) -> Array:
     Raises:
         ValueError: If a static target is none of the C classes.
     """
-    if target is not None and not isinstance(target, jax.core.Tracer) and np.max(target) >= scores.shape[1]:
+    if target is not None and not isinstance(target, jax.core.Tracer) and np.asarray(target).max() >= scores.shape[1]:
         raise ValueError(f"Expected target in the {scores.shape[1]} classes, got target={target}.")
     classes = labels if target is None else jnp.broadcast_to(jnp.asarray(target), labels.shape)
     own = jax.nn.one_hot(classes, scores.shape[1], dtype=bool)

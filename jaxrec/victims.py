@@ -53,7 +53,7 @@ def of_run(run_dir: Path, *, stage: str = "bpr", seed: int | None = None, data_d
         data_dir: Where the data of the run lie now, as in `locate.movielens_1m`.
 
     Raises:
-        InputError: If it is no such run, the training is not there or not finished, or the data are others.
+        InputError: If it is no such run, the training is not there or has no scored checkpoint, or the data are others.
     """
     path = pathlib.Path(run_dir)
     try:
@@ -62,7 +62,6 @@ def of_run(run_dir: Path, *, stage: str = "bpr", seed: int | None = None, data_d
         dimension, first_seed = int(config["dimension"]), int(config["seed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"Expected a run directory of experiments.ml1m_apr, got {path}: {error!r}.") from None
-    _check_finished(path)
     located = locate.movielens_1m(data_dir, seed=first_seed)
     split = splits.first_users(located.split, num=SMOKE_USERS) if config.get("smoke") else located.split
     fingerprint = provenance.fingerprint(split)["sha256"]
@@ -96,14 +95,9 @@ def seeds_of(run_dir: Path) -> list[int]:
         seeds = range(int(config["seed"]), int(config["seed"]) + int(config["num_seeds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"Expected a run directory of experiments.ml1m_apr, got {path}: {error!r}.") from None
-    _check_finished(path)
-    return list(seeds)
-
-
-def _check_finished(path: pathlib.Path) -> None:
-    """Of a run that still trains even reading would disturb the checkpoints."""
     if not (path / "results.json").exists():
         raise InputError(f"Expected a finished run, got {path} without results.json: start its command again.")
+    return list(seeds)
 
 
 _mf = functools.lru_cache(mf.model)  # what is compiled for one training of a run then serves the others

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tiny_run
 
-from jaxrec import display, measurements, records, results, robustness, surrogates
+from jaxrec import measurements, records, results, robustness, surrogates
 from jaxrec.attacks import fgsm, random_noise
+from jaxrec.pictures import forest
 from jaxrec.studies import attack_study, attack_tables
 from jaxrec.studies.attack_study import Training
 from jaxrec.types import InputError
@@ -113,7 +114,7 @@ def test_each_users_worst_is_a_bound_for_every_user(studied):
 
 def test_records_have_gains_lengths_and_the_declared_comparisons_with_holms_correction(studied, monkeypatch):
     study, found = studied
-    monkeypatch.setattr(display, "forest", lambda *args, **options: None)
+    monkeypatch.setattr(forest, "draw", lambda *args, **options: None)
     declared = [
         attack_tables.Declared(("bpr", "FGSM"), ("bpr", "noise")),
         attack_tables.Declared(("apr", "FGSM"), ("bpr", "FGSM")),

@@ -141,15 +141,7 @@ def finished_run(tmp_path, monkeypatch):
     data = provenance.fingerprint(locate.movielens_1m(folder).split)
     config = {"dimension": 4, "seed": 0, "learning_rate": 0.05}
     (path / "config.json").write_text(json.dumps({"config": config, "data": data}))
-    (path / "results.json").write_text("[]")
     return path, folder
-
-
-def test_a_run_that_may_still_train_is_not_read(finished_run):
-    path, folder = finished_run
-    (path / "results.json").unlink()
-    with pytest.raises(InputError, match=r"Expected a finished run, got .* without results\.json"):
-        victims.of_run(path, stage="apr", data_dir=folder)
 
 
 def test_a_model_of_a_run_is_the_best_of_its_stage_and_knows_its_movies_by_title(finished_run):
