@@ -8,7 +8,7 @@ APR with its adversary still there. Validation items choose, test items are repo
 Expected: NDCG@10 / intra-list diversity / novelty in bits, of the points that validation chose: BPR as trained .0443 /
           .610 / 2.53, MMR .7 .0452 / .711 / 2.49, DPP 2 .0454 / .737 / 2.45, loss (0, .3) .0448 / .642 / 2.69; APR as
           trained .0479 / .618 / 2.39, MMR .7 .0489 / .715 / 2.35, DPP 2 .0489 / .739 / 2.32, loss (0, 1) .0487 / .666 /
-          2.54 (3 seeds, NDCG +- .0036 or less; 1 core of an AMD EPYC, commit f70c131).
+          2.54 (3 seeds, NDCG +- .0036 or less; 1 core of an AMD EPYC, commit f70c131 before a rebase).
 Cost:     6 minutes of one CPU core.
 Run:      python -m experiments.tradeoffs --run RUN_DIR      (of ml1m_apr)
 """
