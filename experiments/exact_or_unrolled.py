@@ -46,7 +46,7 @@ SMOKE = {"seconds": (0.1,), "unrolled": (2,), "train_steps": 4, "dimension": 4, 
 
 def main(config: Config) -> None:
     command.check(config, EXPECTED, may_be_empty=("unrolled",))
-    if list(config.seconds) != sorted(set(config.seconds)) or not config.seconds:
+    if list(config.seconds) != sorted(config.seconds):
         raise errors.InputError(f"Expected --seconds ascending, got --seconds {' '.join(map(str, config.seconds))}.")
     runtime.prepare()
     import functools

@@ -116,7 +116,6 @@ def records_of(
     directory: pathlib.Path, setting: Setting, *, share: float, seeds: Sequence[int], experiment: str
 ) -> list[Record]:
     """The change of the targets' hit ratio on each victim by each variant, and how high it was before."""
-    cutoff = max(setting.cutoffs)
     num = len(setting.targets[ALL])
     common: dict[str, Any] = {
         "dataset": setting.data.title, "split": setting.data.split_title, "experiment": experiment,
@@ -129,13 +128,13 @@ def records_of(
     heads = [group for group in setting.targets if group != ALL]
     made = []
     for victim in setting.victims:
-        clean = [{f"{HIT_RATE}@{cutoff}": one[ALL]} for one in _clean(directory, setting, victim, seeds)]
+        clean = [{_name(HIT_RATE, setting): one[ALL]} for one in _clean(directory, setting, victim, seeds)]
         made += poison_records.summarised(clean, model=victim, **common, **poison_records.NOBODY)
     for attack, (how, members) in itertools.product(setting.make, {TOGETHER: [ALL], ALONE: heads}.items()):
         cases = [Case(attack, "push", group, share) for group in members]
         for victim in (*setting.victims, *([UNROUNDED] if EASE in setting.victims else [])):
             if poison_study.path_of(directory, "measured", victim, cases[0], seeds[0]).exists():
-                gained = [{f"{CHANGE}@{cutoff}": one} for one in _gained(directory, setting, victim, cases, seeds)]
+                gained = [{_name(CHANGE, setting): one} for one in _gained(directory, setting, victim, cases, seeds)]
                 fields = {"model": victim, **common, **adversary, "attack": f"{attack}, {how}"}
                 made += poison_records.summarised(gained, **fields)
     return made
@@ -176,7 +175,7 @@ def page(found: Sequence[Record]) -> str:
     lines = [["fakes", *models], ["---", *["--:"] * len(models)]]
     lines.append(["before", *(f"{before[model]:.3f}" if model in before else "" for model in models)])
     for attack in dict.fromkeys(attack for attack, _ in of):
-        lines.append([str(attack), *(_points(of.get((attack, model))) for model in models)])
+        lines.append([str(attack), *(poison_records.points(of.get((attack, model))) for model in models)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -189,10 +188,3 @@ def _panels(found: Sequence[Record]) -> dict[str, dict[str, dict[str, dots.Dot]]
         dot = 100 * record.value, (100 * low, 100 * high)
         panels[f"targets {how}"].setdefault(record.model, {})[variant] = dot
     return panels
-
-
-def _points(record: Record | None) -> str:
-    if record is None:
-        return ""
-    around = f" ± {100 * (record.interval[1] - record.value):.1f}" if record.interval else ""
-    return f"{100 * record.value:+.1f}{around}"

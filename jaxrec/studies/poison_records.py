@@ -126,15 +126,19 @@ def page(found: Sequence[Record], cutoff: int) -> str:
     detectors = [name for name in models if name.startswith("detector")]
     rows = dict.fromkeys((r.attack, r.epsilon, r.defence) for r in found if r.attack)
 
-    def points(row, victim):
-        record = of[(*row, victim, "target_hit_rate_change", cutoff)]
-        around = f" ± {100 * (record.interval[1] - record.value):.1f}" if record.interval else ""
-        return f"{100 * record.value:+.1f}{around}"
-
     heads = ["attack", "fakes", "defence", *victims, *(name.removeprefix("detector: ") for name in detectors)]
     lines = [heads, ["---"] * len(heads)]
     for row in rows:
         aucs = [of.get((*row[:2], None, name, "auc", None)) for name in detectors]
         shown = [f"{r.value:.2f}" if r and row[2] is None else "" for r in aucs]
-        lines.append([row[0], f"{row[1]:.1%}", row[2] or "", *(points(row, victim) for victim in victims), *shown])
+        changes = [of[(*row, victim, "target_hit_rate_change", cutoff)] for victim in victims]
+        lines.append([row[0], f"{row[1]:.1%}", row[2] or "", *map(points, changes), *shown])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def points(record: Record | None) -> str:
+    """A change in points with its interval, as a cell; nothing where it was not measured."""
+    if record is None:
+        return ""
+    around = f" ± {100 * (record.interval[1] - record.value):.1f}" if record.interval else ""
+    return f"{100 * record.value:+.1f}{around}"
