@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import checkpoint, files, sampling, train
+from jaxrec import checkpoint, checkpoint_step, files, sampling, train
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, PyTree
 
 CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second or so between looks at the clock
@@ -222,7 +222,7 @@ def _resume(
     return restored.state, restored.step, restored.meta["log_end"], _Looks(*restored.meta.get("looks", ()))
 
 
-def check_epochs(checkpoints: checkpoint.Checkpoints, restored: checkpoint.Restored, num_batches: int) -> None:
+def check_epochs(checkpoints: checkpoint.Checkpoints, restored: checkpoint_step.Restored, num_batches: int) -> None:
     """Raises an InputError if a checkpoint is of epochs of another length."""
     saved = restored.meta.get("num_batches", num_batches)  # older checkpoints do not say
     if saved != num_batches or restored.meta["epoch"] != restored.step // num_batches:

@@ -110,8 +110,7 @@ def _best(path: pathlib.Path, init: Any, learning_rate: float) -> tuple[Params, 
     optimizer = optax.adagrad(learning_rate, initial_accumulator_value=0.1)
     key = jax.random.key(0)
     template = train.init_state(init(key), optimizer, key)
-    with checkpoint.Checkpoints(path) as checkpoints:
-        best = checkpoints.restore_best(template)
+    best = checkpoint.best(path, template)
     if best is None:
         raise InputError(f"Expected a scored checkpoint in {path}, got none: the training has not come to one yet.")
     return {**best.state.trained, "given": {}}, best.step

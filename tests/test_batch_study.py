@@ -11,7 +11,7 @@ import two_processes
 from experiments import why_apr_papers_disagree as experiment
 from jaxrec import (
     bench,
-    checkpoint,
+    checkpoint_step,
     command,
     metrics,
     objectives,
@@ -132,7 +132,7 @@ def test_a_seed_goes_on_from_its_own_tables_and_its_control_with_the_clean_loss(
     for place, seed in enumerate(base.seeds):
         init_key, first, second = jax.random.split(jax.random.key(seed), 3)
         start = alone(MODEL.init(init_key), first, clean, continued.BEGINNING, seed)
-        assert checkpoint.digest(sweep.model(begun, place)) == checkpoint.digest(start)
+        assert checkpoint_step.digest(sweep.model(begun, place)) == checkpoint_step.digest(start)
         for number, setting in enumerate(settings):
             attack = fgsm.attack(epsilon=setting.epsilon)
             robust = apr.objective(clean=clean, attack=attack, surface=surface, adv_weight=setting.adv_weight)

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import checkpoint
+from jaxrec import checkpoint, checkpoint_step
 from jaxrec.types import InputError
 
 
@@ -66,7 +66,7 @@ def test_a_step_comes_back_bit_for_bit_in_the_structure_of_its_template(tmp_path
         assert [leaf.dtype for leaf in jax.tree.leaves(restored.state)] == [
             leaf.dtype for leaf in jax.tree.leaves(state)
         ]
-        assert checkpoint.digest(restored.state) == checkpoint.digest(state)
+        assert checkpoint_step.digest(restored.state) == checkpoint_step.digest(state)
         assert jax.random.uniform(restored.state["key"]) == jax.random.uniform(state["key"])
 
 
@@ -82,7 +82,7 @@ def test_a_restored_step_goes_to_the_devices_of_its_template(tmp_path):
 def test_buffers_may_be_donated_or_changed_right_after_a_save(tmp_path):
     bump = jax.jit(lambda x: x + 1, donate_argnums=0)
     state = {"donated": jnp.arange(200_000, dtype=jnp.float32), "changed": np.arange(200_000, dtype=np.float32)}
-    expected = checkpoint.digest(state)
+    expected = checkpoint_step.digest(state)
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, None)
         state["changed"][:] = 0
@@ -90,7 +90,7 @@ def test_buffers_may_be_donated_or_changed_right_after_a_save(tmp_path):
             state["donated"] = bump(state["donated"])
         restored = checkpoints.restore(state)
     assert restored is not None
-    assert checkpoint.digest(restored.state) == expected
+    assert checkpoint_step.digest(restored.state) == expected
 
 
 def test_the_digest_sees_path_type_shape_and_every_bit():
@@ -106,8 +106,8 @@ def test_the_digest_sees_path_type_shape_and_every_bit():
         {"a": jax.random.key(0)},
         {"a": jax.random.key(1)},
     ]
-    assert len({checkpoint.digest(tree) for tree in trees}) == len(trees)
-    assert checkpoint.digest({"a": jnp.asarray(table)}) == checkpoint.digest({"a": table})
+    assert len({checkpoint_step.digest(tree) for tree in trees}) == len(trees)
+    assert checkpoint_step.digest({"a": jnp.asarray(table)}) == checkpoint_step.digest({"a": table})
 
 
 def test_latest_two_and_best_one_are_kept(tmp_path):
@@ -134,7 +134,7 @@ def test_the_best_one_by_each_other_score_is_kept_beside_that_by_the_score(tmp_p
     assert clean is not None
     assert robust is not None
     assert (clean.step, clean.score, robust.step, robust.score) == (1, 0.9, 2, 0.5)
-    assert checkpoint.digest(robust.state) == checkpoint.digest(make_state(2))
+    assert checkpoint_step.digest(robust.state) == checkpoint_step.digest(make_state(2))
 
 
 def test_steps_saved_before_there_were_other_scores_are_read_and_kept(tmp_path):
@@ -202,7 +202,7 @@ def test_a_bad_step_is_named_and_the_step_before_it_is_used(tmp_path, capsys, na
     with checkpoint.Checkpoints(tmp_path) as checkpoints:
         again = checkpoints.restore(make_state())
     assert again is not None
-    assert checkpoint.digest(again.state) == checkpoint.digest(make_state(2))
+    assert checkpoint_step.digest(again.state) == checkpoint_step.digest(make_state(2))
     assert capsys.readouterr().err == ""
 
 
@@ -214,7 +214,7 @@ def test_a_flipped_bit_in_any_file_is_found(tmp_path, capsys):
         flip_bit(path, int(rng.integers(len(original))), 1 << int(rng.integers(8)))
         assert checkpoint.verify(tmp_path) is None, path
         path.write_bytes(original)
-    assert checkpoint.verify(tmp_path) == (1, checkpoint.digest(make_state(1)))
+    assert checkpoint.verify(tmp_path) == (1, checkpoint_step.digest(make_state(1)))
 
 
 def test_data_without_the_digest_they_were_saved_with_are_found(tmp_path, monkeypatch, capsys):
@@ -222,7 +222,7 @@ def test_data_without_the_digest_they_were_saved_with_are_found(tmp_path, monkey
     save_steps(tmp_path / "b", {2: 0.2})
     shutil.rmtree(tmp_path / "a" / "1" / "state")
     (tmp_path / "b" / "2" / "state").rename(tmp_path / "a" / "1" / "state")
-    monkeypatch.setattr(checkpoint, "_sums", lambda path: json.loads((path / "header.json").read_text())["files"])
+    monkeypatch.setattr(checkpoint_step, "_sums", lambda path: json.loads((path / "header.json").read_text())["files"])
     assert checkpoint.verify(tmp_path / "a") is None
     assert "does not have the digest" in capsys.readouterr().err
 
@@ -235,7 +235,50 @@ def test_a_step_far_ahead_that_is_an_empty_directory_stops_no_save(tmp_path, cap
     unfinished, ahead = capsys.readouterr().err.splitlines()
     assert "2.orbax-checkpoint-tmp was not finished" in unfinished
     assert "step 999" in ahead
-    assert checkpoint.verify(tmp_path) == (2, checkpoint.digest(make_state(2)))
+    assert checkpoint.verify(tmp_path) == (2, checkpoint_step.digest(make_state(2)))
+
+
+def test_a_directory_that_a_training_writes_to_is_read_and_left_alone(tmp_path, capsys):
+    save_steps(tmp_path, {1: 0.3, 2: 0.3, 3: 0.1})
+    (tmp_path / "4.orbax-checkpoint-tmp").mkdir()
+    shutil.copytree(tmp_path / "3", tmp_path / "4")
+    (tmp_path / "4" / "header.json").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    found = checkpoint.best(tmp_path, make_state())
+    assert found is not None
+    assert (found.step, found.score, found.meta) == (1, 0.3, {"position": 1})
+    assert checkpoint_step.digest(found.state) == checkpoint_step.digest(make_state(1))
+    assert checkpoint.best(tmp_path, make_state(), name="robust") is None
+    assert checkpoint.newest(tmp_path) == {"position": 3}
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "step 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [None, "robust"])
+def test_no_other_step_stands_for_a_damaged_best_one(tmp_path, name):
+    scores = {1: (0.9, 0.1), 2: (0.1, 0.9), 3: (0.2, 0.2), 4: (0.3, 0.3)}
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        for step, (score, robust) in scores.items():
+            checkpoints.save(step, make_state(step), None, score, {"robust": robust})
+    best = 1 if name is None else 2
+    flip_bit(data_file(tmp_path / str(best)), -99)
+    expected = rf"Expected the step of .* with the highest {name or 'score'}, 0.9, got none"
+    with pytest.raises(InputError, match=expected):
+        checkpoint.best(tmp_path, make_state(), name=name)
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(InputError, match=expected):
+            checkpoints.restore_best(make_state(), name=name)
+        checkpoints.save(5, make_state(5), None, 0.95, {"robust": 0.95})
+        assert getattr(checkpoints.restore_best(make_state(), name=name), "step", None) == 5
+
+
+def test_a_score_that_is_trained_for_again_is_not_missed(tmp_path):
+    save_steps(tmp_path, {1: 0.1, 2: 0.9})
+    flip_bit(data_file(tmp_path / "2"), -99)
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        for found in (checkpoints.restore(make_state()), checkpoints.restore_best(make_state())):
+            assert found is not None
+            assert found.step == 1
 
 
 def test_a_step_saved_again_is_replaced_if_it_changed(tmp_path):
@@ -330,13 +373,13 @@ def digest_of(run_dir: pathlib.Path, capsys) -> list[str]:
 
 def test_the_command_verifies_the_newest_good_step_of_every_model(tmp_path, capsys):
     save_steps(tmp_path / "checkpoints" / "apr-0", {1: 0.1, 2: 0.2})
-    newest = checkpoint.digest(make_state(2))
+    newest = checkpoint_step.digest(make_state(2))
     assert digest_of(tmp_path, capsys) == [f"apr-0 step 2 {newest}", newest]
     save_steps(tmp_path / "checkpoints" / "bpr-0", {7: None})
     flip_bit(data_file(tmp_path / "checkpoints" / "apr-0" / "2"), -99)
     lines = digest_of(tmp_path, capsys)
     models = {"apr-0 step 1": make_state(1), "bpr-0 step 7": make_state(7)}
-    assert lines[:2] == [f"{name} {checkpoint.digest(state)}" for name, state in models.items()]
+    assert lines[:2] == [f"{name} {checkpoint_step.digest(state)}" for name, state in models.items()]
     assert lines[2:] == [hashlib.sha256("\n".join(lines[:2]).encode()).hexdigest()]
     assert (tmp_path / "checkpoints" / "apr-0" / "2").exists()  # looking changes nothing
 

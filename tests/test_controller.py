@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrec import checkpoint, controller, train
+from jaxrec import checkpoint_step, controller, train
 
 STATE = controller.State(epsilon=0.4, adv_weight=1.0, learning_rate=0.1, best_clean=0.5, best_robust=0.2)
 
@@ -132,9 +132,9 @@ def test_a_run_that_dies_again_and_again_decides_and_ends_the_same(undisturbed, 
     directory, expected = undisturbed
     for name in ("metrics.jsonl", "decisions.jsonl"):
         assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
-    assert checkpoint.digest(fitted.state) == checkpoint.digest(expected.state)
+    assert checkpoint_step.digest(fitted.state) == checkpoint_step.digest(expected.state)
     again = controlled_run.fit(tmp_path)  # done: nothing more happens
-    assert checkpoint.digest(again.state) == checkpoint.digest(expected.state)
+    assert checkpoint_step.digest(again.state) == checkpoint_step.digest(expected.state)
     assert (tmp_path / "decisions.jsonl").read_bytes() == (directory / "decisions.jsonl").read_bytes()
 
 

@@ -16,7 +16,7 @@ import optax
 import pytest
 import two_processes
 
-from jaxrec import checkpoint, loop, sampling, train
+from jaxrec import checkpoint, checkpoint_step, loop, sampling, train
 from jaxrec.types import InputError, Interactions
 
 
@@ -36,12 +36,12 @@ def read_log(directory: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-def restore(directory: pathlib.Path, *, best: bool = False) -> checkpoint.Restored | None:
+def restore(directory: pathlib.Path, *, best: bool = False) -> checkpoint_step.Restored | None:
     with checkpoint.Checkpoints(directory / "checkpoints") as checkpoints:
         return (checkpoints.restore_best if best else checkpoints.restore)(killed_run.make_state())
 
 
-def newest(directory: pathlib.Path) -> checkpoint.Restored:
+def newest(directory: pathlib.Path) -> checkpoint_step.Restored:
     restored = restore(directory)
     assert restored is not None
     return restored
@@ -54,7 +54,7 @@ def assert_same_end(directory: pathlib.Path, expected: pathlib.Path) -> None:
         assert end is not None
         assert expected_end is not None
         assert end[1:] == expected_end[1:]
-        assert checkpoint.digest(end.state) == checkpoint.digest(expected_end.state)
+        assert checkpoint_step.digest(end.state) == checkpoint_step.digest(expected_end.state)
 
 
 def all_batches(num_epochs: int, sampler=sampling.user_blocked, batch_size=killed_run.BATCH_SIZE) -> dict:
@@ -82,7 +82,7 @@ def test_the_loop_is_one_scan_over_the_batches_of_all_epochs(trainer, undisturbe
     jax.tree.map(np.testing.assert_array_equal, fitted.state.trained, state.trained)
     jax.tree.map(np.testing.assert_array_equal, fitted.state.opt_state, state.opt_state)
     assert int(fitted.state.step) == killed_run.NUM_EPOCHS * killed_run.NUM_BATCHES
-    assert checkpoint.digest(newest(directory).state) == checkpoint.digest(fitted.state)
+    assert checkpoint_step.digest(newest(directory).state) == checkpoint_step.digest(fitted.state)
 
     lines, users = read_log(directory), all_batches(killed_run.NUM_EPOCHS)["users"]
     chunks = [(e, first, num) for e in range(killed_run.NUM_EPOCHS) for first, num in killed_run.CHUNKS]
@@ -152,7 +152,7 @@ def test_a_run_that_is_done_does_nothing_more(trainer, undisturbed, tmp_path):
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     again = killed_run.fit(directory, trainer, killed_run.make_state(), report=lambda line: pytest.fail("it went on"))
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
-    assert checkpoint.digest(again.state) == checkpoint.digest(fitted.state)
+    assert checkpoint_step.digest(again.state) == checkpoint_step.digest(fitted.state)
     assert again.log_end == fitted.log_end
 
 
@@ -202,7 +202,7 @@ def test_a_run_that_dies_stops_at_the_same_look_with_the_same_bytes(trainer, sto
         tmp_path, trainer, killed_run.make_state(), report=lambda line: pytest.fail("it went on"), **EARLY
     )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert checkpoint.digest(again.state) == checkpoint.digest(stopped[1].state)
+    assert checkpoint_step.digest(again.state) == checkpoint_step.digest(stopped[1].state)
 
 
 def test_an_equal_score_is_no_better_one(trainer, tmp_path):
@@ -257,7 +257,7 @@ def test_a_run_goes_on_with_other_chunks_and_ends_with_the_same_tables(trainer, 
         killed_run.fit(tmp_path, trainer, killed_run.make_state(), report=stop_after_a_chunk)
     assert newest(tmp_path).step == 4
     fitted = killed_run.fit(tmp_path, trainer, killed_run.make_state(), chunk_size=3 * killed_run.BATCH_SIZE)
-    assert checkpoint.digest(fitted.state) == checkpoint.digest(undisturbed[1].state)
+    assert checkpoint_step.digest(fitted.state) == checkpoint_step.digest(undisturbed[1].state)
     assert [line["step"] for line in read_log(tmp_path)][:5] == [4, 7, 10, 11, 14]
     assert [line["epoch"] for line in read_log(tmp_path)][:5] == [1, 1, 1, 1, 2]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import two_processes
 
-from jaxrec import checkpoint, files, loop, objectives, sampling, surfaces, sweep, sweep_loop, train
+from jaxrec import checkpoint, checkpoint_step, files, loop, objectives, sampling, surfaces, sweep, sweep_loop, train
 from jaxrec.attacks import fgsm
 from jaxrec.defences import apr
 from jaxrec.types import InputError
@@ -89,10 +89,11 @@ def test_each_model_has_the_log_the_tables_and_the_best_that_it_has_alone(undist
             expected = loop.fit(alone, state_of(number), DATA, chunk_size=20 * 4, **own)
             best = places["checkpoints"].restore_best(state_of(number))
         found = sweep.model(fitted.models.states, number)
-        assert checkpoint.digest(found) == checkpoint.digest(expected.state)
+        assert checkpoint_step.digest(found) == checkpoint_step.digest(expected.state)
         assert log_of(directory, number) == log_of(tmp_path / str(number))
         assert best is not None
-        assert checkpoint.digest(sweep.model(fitted.progress.best, number)) == checkpoint.digest(best.state.trained)
+        found, expected = sweep.model(fitted.progress.best, number), best.state.trained
+        assert checkpoint_step.digest(found) == checkpoint_step.digest(expected)
         assert (fitted.progress.best_step[number], fitted.progress.last_step[number]) == (best.step, 11 * NUM_EPOCHS)
         assert fitted.progress.best_score[number] == np.float32(best.score)
 
@@ -118,7 +119,7 @@ def test_a_run_that_stops_and_goes_on_ends_with_the_same_bytes(trainer, undistur
     assert seen == [15, 33]
     assert (tmp_path / "metrics.jsonl").read_bytes() == (undisturbed[0] / "metrics.jsonl").read_bytes()
     for found, wanted in zip(fitted, undisturbed[1], strict=True):
-        assert checkpoint.digest(found) == checkpoint.digest(wanted)
+        assert checkpoint_step.digest(found) == checkpoint_step.digest(wanted)
 
 
 def test_a_run_that_is_done_does_nothing_more(trainer, undisturbed):
@@ -126,7 +127,7 @@ def test_a_run_that_is_done_does_nothing_more(trainer, undisturbed):
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     again = fit(directory, trainer, report=lambda line: pytest.fail("it went on"))
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
-    assert checkpoint.digest(again.models) == checkpoint.digest(fitted.models)
+    assert checkpoint_step.digest(again.models) == checkpoint_step.digest(fitted.models)
 
 
 def test_a_model_without_progress_stops_and_the_others_go_on(trainer, undisturbed, tmp_path):
@@ -143,8 +144,8 @@ def test_a_model_without_progress_stops_and_the_others_go_on(trainer, undisturbe
     assert fitted.progress.last_step.tolist() == [44, 33, 44]
     assert fitted.progress.best_step.tolist() == [44, 11, 44]
     assert log_of(tmp_path, 1)[-1]["stopped"] == "not better at 2 looks"
-    found = checkpoint.digest(sweep.model(fitted.models.states, 2))
-    assert found == checkpoint.digest(sweep.model(undisturbed[1].models.states, 2))
+    found = checkpoint_step.digest(sweep.model(fitted.models.states, 2))
+    assert found == checkpoint_step.digest(sweep.model(undisturbed[1].models.states, 2))
     assert int(fitted.models.states.step[1]) == 33
 
 
@@ -161,7 +162,7 @@ def test_a_model_that_diverges_stops_and_the_others_go_on(trainer, undisturbed, 
     assert [line.get("stopped") for line in log_of(tmp_path, 0)] == ["not finite"]
     for number in (1, 2):
         found, wanted = (sweep.model(each.models.states, number) for each in (fitted, undisturbed[1]))
-        assert checkpoint.digest(found) == checkpoint.digest(wanted)
+        assert checkpoint_step.digest(found) == checkpoint_step.digest(wanted)
         assert log_of(tmp_path, number) == log_of(undisturbed[0], number)
 
 

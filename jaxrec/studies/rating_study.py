@@ -10,6 +10,7 @@ import optax
 
 from jaxrec import (
     checkpoint,
+    checkpoint_step,
     display,
     files,
     loop,
@@ -229,7 +230,7 @@ def _fit(
     seed: int,
     stretch: tuple[int, int],
     validate: Callable[[Params], dict[str, float]] | None = None,
-) -> tuple[train.TrainState, checkpoint.Restored | None, int]:
+) -> tuple[train.TrainState, checkpoint_step.Restored | None, int]:
     """(last state, best by validation, length of the log) of a training of (epochs, from this length of the log)."""
     num_epochs, log_start = stretch
     init_key, key = jax.random.split(jax.random.key(seed))

@@ -11,7 +11,7 @@ import pytest
 import toys
 import two_processes
 
-from jaxrec import checkpoint, min_max, norms, objectives, sampling, surfaces, sweep, train
+from jaxrec import checkpoint_step, min_max, norms, objectives, sampling, surfaces, sweep, train
 from jaxrec.defences import free, scheduled
 from jaxrec.studies import model_table
 
@@ -132,7 +132,7 @@ def test_a_training_that_was_stopped_and_resumed_ends_with_the_same_bytes(tmp_pa
         for num_epochs in epochs:
             changes = {"num_epochs": num_epochs, "validate_every": 1}
             fitted = killed_run.fit(tmp_path / name, trainer, start(), **changes)
-        ends.append(checkpoint.digest(fitted.state))
+        ends.append(checkpoint_step.digest(fitted.state))
         assert any(np.asarray(delta).any() for delta in fitted.state.carried.values())
     assert ends[0] == ends[1]
 
