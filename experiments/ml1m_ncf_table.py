@@ -177,7 +177,11 @@ def trained(config: Config, data):
         for name, made in {"GMF": gmf, "MLP": mlp, "NeuMF": neumf}.items()
     )
     went_on = pointwise(
-        neumf_row.model, optax.sgd(config.pretrained_learning_rate), parts=(gmf_row, mlp_row), start=neumf.pretrained
+        neumf_row.model,
+        optax.sgd(config.pretrained_learning_rate),
+        parts=(gmf_row, mlp_row),
+        start=neumf.pretrained,
+        first_epoch=config.epochs,
     )
     return [
         model_table.Row("MF, BPR", bpr, f"d {config.dimension}, Adagrad .05, batch 512", by_bpr),

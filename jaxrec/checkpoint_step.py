@@ -50,9 +50,10 @@ def highest(headers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """{"score" or name of another: the highest there was until the latest of these steps was saved}."""
     found: dict[str, float] = {}
     for header in headers:
-        own = {name or "score": score for name, score in scores(header).items() if score is not None}
-        for name, score in [*own.items(), *header.get("highest", {}).items()]:
-            found[name] = max(score, found.get(name, score))
+        own = {name or "score": score for name, score in scores(header).items()}
+        for name, score in (*own.items(), *header.get("highest", {}).items()):
+            if score is not None and score >= found.get(name, score):
+                found[name] = score
     return found
 
 

@@ -190,6 +190,13 @@ def test_a_student_starts_where_the_others_do_and_learns_from_a_teacher_that_was
     assert set(given[board.TEACHER]) == {"tables", "weights"}
     np.testing.assert_array_equal(given[board.TEACHER]["tables"]["user"], parts[1]["tables"]["user"])
     assert [part.name for part in student.fit.parts] == ["MF, start", "MF, distilled, T 2, teacher"]
+    start, *others = (
+        student.fit.parts[0].fit,
+        student.fit.parts[1].fit,
+        student.fit,
+        next(iter(ROWS[0].trainings.values())).fit,
+    )
+    assert [each.first_epoch for each in others] == [start.num_epochs] * 3, "all on the same batches, after the start's"
 
 
 def test_records_are_complete_and_the_page_and_the_csv_are_made_of_them(finished, tmp_path):

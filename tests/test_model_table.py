@@ -132,6 +132,17 @@ def test_the_groups_are_learned(finished):
     assert ndcg["MF"] > ndcg["popularity"] + 0.1
 
 
+def test_what_goes_on_from_a_training_takes_the_batches_and_negatives_that_come_after(tmp_path, monkeypatch):
+    asked, shuffled = [], model_table.sampling.shuffled
+    one_order = lambda train, seed, epoch: (asked.append(epoch), shuffled(train, seed=seed, epoch=0))[1]
+    monkeypatch.setattr(model_table.sampling, "shuffled", one_order)
+    row = rows(num_epochs=2)[3]._replace(epochs="last")
+    later = row._replace(name="MF, later", fit=row.fit._replace(first_epoch=2))
+    first, second = (model_table.finish(tmp_path, each, ON, 3).params["tables"]["item"] for each in (row, later))
+    assert asked == [0, 1, 2, 3]
+    assert not np.array_equal(first, second), "of one start and order, they differ by the negatives"
+
+
 def test_what_is_measured_is_not_done_again_and_a_lost_cell_is(finished, tmp_path):
     path, table = finished
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*.npz")}

@@ -27,6 +27,8 @@ from jaxtyping import Float, Int, Int32
 from jaxrec import evaluate, metrics, perturbations
 from jaxrec.types import Array, Key, Model, Params, Scalar, Surface
 
+OWN_KEY = 0x5E00  # folded into the key of the noise, or that of seed s draws what a training of seed s begins with
+
 
 class Certificate(NamedTuple):
     """Radii within which the smoothed recommender keeps the held-out items, on the host.
@@ -105,7 +107,8 @@ def certify(
 def noisy(params: Params, surface: Surface, sigma: Scalar, key: Key, index: Scalar) -> Params:
     """The parameters under draw number `index` of the noise: N(0, sigma^2) added to every entry of the surface."""
     add = lambda key, x: x + sigma * jax.random.normal(key, x.shape, x.dtype)
-    return surface.put(params, perturbations.map_with_keys(add, jax.random.fold_in(key, index), surface.get(params)))
+    key = jax.random.fold_in(jax.random.fold_in(key, OWN_KEY), index)
+    return surface.put(params, perturbations.map_with_keys(add, key, surface.get(params)))
 
 
 def lower_bounds(num_hits: Int[np.ndarray, " n"], num_samples: int, alpha: float) -> Float[np.ndarray, " n"]:

@@ -1,9 +1,9 @@
 """A board of defences: each on each model, from the same start, for as many epochs, under the same attacks at the end.
 
 A subject is a model with its own clean training. Every defence goes on from the subject's clean tables for as many
-epochs, on the same batches with the same negatives, the optimiser anew (as in He et al., SIGIR 2018), and so does the
-clean loss: the row that the others are held against. A row may try a few settings, every row as many. `board_exam`
-trains and measures, `board_records` says what was found.
+epochs, on the same batches with the same negatives, those of the epochs after the start's, the optimiser anew (as in
+He et al., SIGIR 2018), and so does the clean loss: the row that the others are held against. A row may try a few
+settings, every row as many. `board_exam` trains and measures, `board_records` says what was found.
 """
 
 import dataclasses
@@ -156,10 +156,11 @@ def rows(subjects: Sequence[Subject], defences: Mapping[str, Defence]) -> list[R
 def _gone_on(subject: Subject, start: model_table.Row, defence: str, setting: Setting) -> model_table.Row:
     """The training of a setting, and of its teacher before it."""
     name, parts = setting.trained_as or f"{defence}, {setting.words}", (start,)
-    begin, units = lambda params, *_: params, lambda params: row_norms(subject.surface.get(params))
+    after_start = {"start": lambda params, *_: params, "first_epoch": subject.start_epochs}
+    units = lambda params: row_norms(subject.surface.get(params))
     given = lambda params: {UNITS: units(params)}
     if setting.teacher is not None:
-        teacher = _training(subject, f"{name}, teacher", setting.teacher, parts=parts, start=begin)
+        teacher = _training(subject, f"{name}, teacher", setting.teacher, **after_start, parts=parts)
         learned = lambda params: {part: params[part] for part in ("tables", "weights")}
         parts, given = (start, teacher), lambda start, params: {UNITS: units(start), TEACHER: learned(params)}
     model = subject.model if setting.trained_as else setting.model or subject.model
@@ -170,7 +171,7 @@ def _gone_on(subject: Subject, start: model_table.Row, defence: str, setting: Se
         "num_replays": setting.num_replays,
         "carried": setting.carried,
     }
-    return _training(subject, name, setting.objective, **own, parts=parts, start=begin, given=given)
+    return _training(subject, name, setting.objective, **own, **after_start, parts=parts, given=given)
 
 
 def _training(subject: Subject, name: str, objective: Objective, **others: Any) -> model_table.Row:

@@ -50,6 +50,8 @@ class Fit(NamedTuple):
         start: Their params -> params to start from; `Model.init` by default.
         carried: The params a training starts from -> what its state carries (`TrainState`).
         given: Their params -> what the objective is given besides, such as a teacher; `finish` gives it back.
+        first_epoch: Of the data's order and the negatives: a training that goes on from another begins with the epoch
+            that comes after the other's.
     """
 
     make: Callable[[train.Devices], train.Step]
@@ -63,6 +65,7 @@ class Fit(NamedTuple):
     start: Callable[..., Params] | None = None
     carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {}
     given: Callable[..., dict[str, PyTree]] | None = None
+    first_epoch: int = 0
 
 
 class Row(NamedTuple):
@@ -127,6 +130,7 @@ def by_steps(
     start: Callable[..., Params] | None = None,
     carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {},
     given: Callable[..., dict[str, PyTree]] | None = None,
+    first_epoch: int = 0,
     num_replays: int = 1,
 ) -> Fit:
     """The `Fit` of an objective; on the touched rows alone where that gives the same.
@@ -139,7 +143,8 @@ def by_steps(
         step = train.make_step(objective, optimizer, reads=model.reads, devices=devices)
         return step if num_replays == 1 else train.replayed(step, num_replays)
 
-    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, examples, parts, start, carried, given)
+    how = num_epochs, batch_size, validate_every, draw, examples
+    return Fit(make, optimizer, *how, parts, start, carried, given, first_epoch)
 
 
 def by_direct_steps(
@@ -360,6 +365,8 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
     given = {**row.model.knowing(params, pairs)["given"], **more}
     kept = {**params["given"], **more}
     key = jax.random.split(jax.random.key(seed))[1]
+    if fit.first_epoch:  # or its negatives would be those of the first epochs
+        key = jax.random.fold_in(key, fit.first_epoch)
     state = train.init_state(params, fit.optimizer, key, carried=fit.carried(params))
     folder = table.directory / "logs"
     logs = files.Log(folder / f"{name}.jsonl"), files.Log(folder / f"{name}.times.jsonl")
@@ -374,7 +381,7 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
             name={"model": row.name, "seed": seed},
             num_epochs=num_epochs or fit.num_epochs,
             batch_size=fit.batch_size,
-            sampler=sampling.shuffled,
+            sampler=lambda data, seed, epoch: sampling.shuffled(data, seed=seed, epoch=fit.first_epoch + epoch),
             seed=seed,
             checkpoints=checkpoints,
             log=logs[0],

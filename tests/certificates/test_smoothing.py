@@ -10,6 +10,7 @@ import scipy.stats
 
 from jaxrec import evaluate, surfaces
 from jaxrec.certificates import smoothing
+from jaxrec.models import hstu
 from jaxrec.types import InputError, Interactions, Model
 
 NUM_CASES, SIGMA, NUM_SAMPLES = 1000, 0.5, 1000
@@ -85,6 +86,16 @@ def test_the_radius_is_the_formula_with_a_union_bound_over_users(cubic):
         expected = test.proportion_ci(1 - 0.001 / NUM_CASES, method="exact").low
         assert lower == pytest.approx(expected, rel=1e-6)
         assert radius == pytest.approx(SIGMA * max(scipy.stats.norm.ppf(expected), 0), rel=1e-5, abs=1e-6)
+
+
+def test_noise_is_not_what_a_training_of_the_same_seed_begins_with():
+    """Both are draws of one shape; a row pushed along its own start would be no noise."""
+    model, surface = hstu.model(num_items=50, dimension=8, max_length=4, num_blocks=1), surfaces.tables("item")
+    params = model.init(jax.random.split(jax.random.key(3))[0])  # as loops and tables begin
+    table = params["tables"]["item"]
+    for index in range(4):
+        noise = smoothing.noisy(params, surface, 1.0, jax.random.key(3), index)["tables"]["item"] - table
+        assert abs(np.corrcoef(noise.ravel(), table.ravel())[0, 1]) < 0.2
 
 
 def test_bounds_at_the_ends():
