@@ -60,6 +60,39 @@ def test_it_is_the_lowest_that_a_search_finds(biases):
     np.testing.assert_allclose(found, searched_fall(int(biases)), rtol=1e-4, atol=1e-4)
 
 
+def test_rounding_puts_it_below_the_truth_where_rows_have_nearly_one_direction():
+    """In the plane of p and q the worst a is found in float64; a bound above what is reached would be none."""
+    rng, num, dimension = np.random.default_rng(0), 2000, 64
+    user, aside = rng.normal(size=(2, num, dimension))
+    user /= np.linalg.norm(user, axis=1, keepdims=True)
+    aside -= (aside * user).sum(axis=1, keepdims=True) * user
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    angle = rng.choice([0.0, 1e-4, 3e-4, 1e-3], size=(num, 1))
+    item = rng.uniform(0.5, 2, size=(num, 1)) * (np.cos(angle) * user + np.sin(angle) * aside)
+    user, item = user.astype(np.float32), item.astype(np.float32)
+    epsilon_user = rng.uniform(0.3, 1, size=num)
+    epsilon_item = epsilon_user * np.linalg.norm(item, axis=1)  # c p, |p| = 1, is near q: little is left
+    found = -np.asarray(
+        lowest(
+            rating.pairs_of(jnp.zeros(num), jnp.asarray(user), jnp.asarray(item)),
+            epsilon_user,
+            epsilon_item,
+            biases=False,
+        )
+    )
+    first = user.astype(np.float64) / np.linalg.norm(user.astype(np.float64), axis=1, keepdims=True)
+    rest = item - (item * first).sum(axis=1, keepdims=True) * first
+    second = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-30)
+    turns = np.concatenate([np.linspace(-np.pi, np.pi, 2001), np.pi + np.linspace(-2e-3, 2e-3, 2001)])
+    along, across = (np.multiply.outer(epsilon_user, each(turns)) for each in (np.cos, np.sin))
+    length = np.hypot(np.linalg.norm(user.astype(np.float64), axis=1)[:, None] + along, across)
+    inner = along * (item * first).sum(axis=1)[:, None] + across * (item * second).sum(axis=1)[:, None]
+    true = (epsilon_item[:, None] * length - inner).max(axis=1)
+    scale = epsilon_user * np.linalg.norm(item, axis=1)
+    assert (found - true >= -1e-6 * scale).all()
+    assert (found - true <= 4e-3 * scale).all()
+
+
 def test_without_biases_it_is_within_the_triangle_inequality_which_opposite_rows_attain():
     user, item, epsilon_user, epsilon_item = cases()
     fall = 4.0 - np.asarray(lowest(pairs(), epsilon_user, epsilon_item, biases=False))
