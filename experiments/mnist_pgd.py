@@ -2,7 +2,8 @@
 
 Before an adversary of embeddings is believed, it should do on images what it is known to do there. A perceptron
 784-128-10 is trained by Adam in three ways: standard, with uniform noise, and against PGD in the Linf ball (clean plus
-adversarial loss). All are attacked, white box, by PGD, PGD with restarts and APGD in the ball of the training, and by
+adversarial loss; from the image itself, with steps that just reach the radius, where Madry et al. start at random and
+step farther). All are attacked, white box, by PGD, PGD with restarts and APGD in the ball of the training, and by
 JSMA and C&W, which have other budgets: few pixels by any amount, and an L2 ball. Nothing in `attacks/` knows of images.
 
 Expected: accuracy clean, under PGD-10, PGD-50 x 5, APGD, JSMA, C&W: standard .979, .035, .018, .021, .012, .002; noise

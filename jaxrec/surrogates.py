@@ -2,7 +2,9 @@
 
 Dot products do not show the basis in which a model's factors lie, and two trainings end in different ones. So the
 surrogate is first rotated onto the victim (orthogonal Procrustes: Schönemann, Psychometrika 1966), for which the
-victim's tables are used. That is more than such an adversary has: what a transfer attack does here is an upper bound.
+victim's tables are used. That is more than such an adversary has: what a transfer attack does here is an upper bound,
+in the gauge that the victim's tables are in. Relative epsilons bring them to the canonical one (`robustness.in_unit`),
+which no rotation turns the surrogate's into; those are then the less well aligned.
 """
 
 import jax
