@@ -199,6 +199,23 @@ def test_a_student_starts_where_the_others_do_and_learns_from_a_teacher_that_was
     assert [each.first_epoch for each in others] == [start.num_epochs] * 3, "all on the same batches, after the start's"
 
 
+def test_every_row_pays_the_l2_of_its_model_once(monkeypatch):
+    """A defence that takes the clean loss twice, or another loss, pays for its rows as the plain one does."""
+    minimised, by_steps = [], board.model_table.by_steps
+    keep = lambda objective, **options: (minimised.append(objective), by_steps(objective=objective, **options))[1]
+    monkeypatch.setattr(board.model_table, "by_steps", keep)
+    defences = {board.PLAIN: lambda on: [Setting("", on.clean)], "APR": lambda on: [Setting("", robust(on))]}
+    board.rows([SUBJECT._replace(l2=0.5)], defences)
+    params = MODEL.init(jax.random.key(0))
+    params["given"][board.UNITS] = board.row_norms(SUBJECT.surface.get(params))
+    batch = {"users": jnp.array([1, 1]), "pos": jnp.array([2, 3]), "neg": jnp.array([4, 2]), "where": jnp.ones(2, bool)}
+    user, item = (np.square(params["tables"][name]).sum(axis=1) for name in ("user", "item"))
+    expected = 0.25 * (2 * user[1] + 2 * item[2] + item[3] + item[4])
+    for each, alone in zip(minimised, (SUBJECT.clean, SUBJECT.clean, robust(SUBJECT)), strict=True):
+        with_l2, without = (of(params, batch, jax.random.key(1), lambda tree: tree)[0] for of in (each, alone))
+        assert with_l2 - without == pytest.approx(expected, rel=1e-4)
+
+
 def test_records_are_complete_and_the_page_and_the_csv_are_made_of_them(finished, tmp_path):
     made = finished[2]
     metrics = {(r.metric, r.attack) for r in made if r.defence == "APR"}

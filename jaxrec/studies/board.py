@@ -15,6 +15,7 @@ import optax
 
 from jaxrec import consistency, factor_bounds, sampling, surfaces
 from jaxrec.certificates import dot_product
+from jaxrec.defences import penalties
 from jaxrec.studies import model_table
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, Surface
 
@@ -27,7 +28,7 @@ class Subject(NamedTuple):
     """A model that is defended, and its clean training.
 
     Attributes:
-        clean_of: A model in its form, wrapped or not -> what it minimises without a defence.
+        clean_of: A model in its form, wrapped or not -> what it minimises without a defence, but for `l2`.
         softened: Temperature -> the loss of a teacher (`defences.distillation`).
         smoothed: Smoothing -> the clean loss with smoothed labels (`defences.label_smoothing`).
         list_scores: The lists that consistency losses compare.
@@ -36,6 +37,7 @@ class Subject(NamedTuple):
         adv_weight: Of the adversarial loss.
         training: In words, for the records.
         start_epochs, epochs: Of the clean loss before, and of every row from there.
+        l2: Of the rows that a batch reads (`defences.penalties`), once in what every row of the board minimises.
         train: The interactions it is trained on.
         draw, examples: As in `model_table.Fit`.
         bounds: From `factor_bounds`; None where scores are no dot products.
@@ -57,6 +59,7 @@ class Subject(NamedTuple):
     epochs: int
     train: Interactions
     adv_weight: float = 1.0
+    l2: float = 0.0
     draw: sampling.Draw = sampling.negatives
     examples: Callable[[Interactions], Interactions] = lambda pairs: pairs
     bounds: factor_bounds.Bounds | None = None
@@ -64,7 +67,7 @@ class Subject(NamedTuple):
 
     @property
     def clean(self) -> Objective:
-        """What the model minimises without a defence."""
+        """What the model minimises without a defence, but for `l2`."""
         return self.clean_of(self.model)
 
     @property
@@ -178,7 +181,8 @@ def _training(subject: Subject, name: str, objective: Objective, **others: Any) 
     """A training on the subject's batches, of its model, by its optimiser, for `Subject.epochs`, but for `others`."""
     shared = {field: getattr(subject, field) for field in ("model", "optimizer", "batch_size", "draw", "examples")}
     options = {**shared, "num_epochs": subject.epochs, **others}
-    fit = model_table.by_steps(objective=objective, **options)
+    penalised = penalties.objective(clean=objective, l2=subject.l2) if subject.l2 else objective
+    fit = model_table.by_steps(objective=penalised, **options)
     return model_table.Row(f"{subject.name}, {name}", options["model"], subject.training, fit, epochs="last")
 
 

@@ -68,9 +68,10 @@ def of_graph(train: Interactions, *, dimension: int, num_layers: int = 3, **othe
     return Subject(
         name="LightGCN",
         model=model,
-        clean_of=lambda model: objectives.pairwise(model=model, l2=1e-4),
+        clean_of=lambda model: objectives.pairwise(model=model),
         softened=_softened(model),
-        smoothed=lambda smoothing: objectives.pairwise(model=model, loss=_bpr(smoothing), l2=1e-4),
+        smoothed=lambda smoothing: objectives.pairwise(model=model, loss=_bpr(smoothing)),
+        l2=1e-4,
         list_scores=consistency.own_items,
         surface=BOTH,
         optimizer=optax.adam(5e-3),
