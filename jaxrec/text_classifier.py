@@ -163,7 +163,7 @@ def objective(*, classifier: TextClassifier, attack: Attack | None = None, adv_w
             total, metrics = on_rows(surface.put(params, surface.get(params)), batch, key, reduce)
         else:
             attacked = apr.objective(clean=on_rows, attack=attack, surface=surface, adv_weight=adv_weight)
-            total, metrics = attacked(params, batch, key, reduce)
+            total, metrics = attacked(params, batch, key, lambda tree: tree)  # other devices' rows are other texts'
         return total / reduce(metrics["examples"]), metrics
 
     return against

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import sklearn.linear_model
 import texts_toy
 
-from jaxrec import sequence_edits, text_classifier, texts
+from jaxrec import classifier, sampling, sequence_edits, text_classifier, texts, train
 from jaxrec.attacks import fgsm
 from jaxrec.edits import gradient_guided
 
@@ -117,6 +118,24 @@ def test_without_weight_the_gradient_is_the_clean_one_and_it_reaches_the_table(p
     np.testing.assert_allclose(unweighted, clean, rtol=1e-4, atol=1e-7)
     both = gradient(make(attack=fgsm.attack(epsilon=0.0)))
     np.testing.assert_allclose(both, 2 * clean, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_steps_on_devices_are_steps_on_one(params, count):
+    """With SGD, on a batch whose last place is empty; one device against the gradient itself."""
+    objective = text_classifier.objective(classifier=NETWORK, attack=fgsm.attack(epsilon=1.0))
+    optimizer = optax.sgd(0.5)
+    make = lambda devices: train.make_step(objective, optimizer, devices=devices)
+    trainer = train.parallel(make, num_devices=count, draw=classifier.no_negatives)
+    state = train.init_state(params, optimizer, KEY)
+    batches = {name: np.asarray(column)[None] for name, column in batch(6).items()}
+    seen = sampling.seen(classifier.interactions(CORPUS.train.labels, num_classes=2))
+    after = trainer.get(trainer.run(trainer.put(state), params["given"], seen, batches)[0])
+    start = {"tables": params["tables"], "weights": params["weights"]}
+    total = lambda trained: objective({**params, **trained}, batch(6), KEY, lambda tree: tree)[0]
+    grad = jax.jit(jax.grad(total))(start)
+    for ours, old, slope in zip(*map(jax.tree.leaves, (after.trained, start, grad)), strict=True):
+        np.testing.assert_allclose(ours, old - 0.5 * slope, atol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"dimension": 0}, {"hidden": 0}, {"dropout": 1.0}])
