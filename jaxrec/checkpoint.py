@@ -221,6 +221,16 @@ def best(
             return _checked_highest(found, headers, name, directory)
 
 
+def latest(directory: str | pathlib.Path, template: PyTree) -> checkpoint_step.Restored | None:
+    """As `Checkpoints.restore`, of a directory that a training may be writing to; touches nothing.
+
+    Bad steps are named on stderr.
+    """
+    read = lambda path: checkpoint_step.restore(path, template)
+    found = next(_good(pathlib.Path(directory).resolve(), read), None)
+    return None if found is None else found[1]
+
+
 def verify(directory: str | pathlib.Path) -> tuple[int, str] | None:
     """The newest good step of a checkpoint directory and its digest, recomputed from the data; touches nothing.
 

@@ -250,6 +250,10 @@ def test_a_directory_that_a_training_writes_to_is_read_and_left_alone(tmp_path, 
     assert checkpoint_step.digest(found.state) == checkpoint_step.digest(make_state(1))
     assert checkpoint.best(tmp_path, make_state(), name="robust") is None
     assert checkpoint.newest(tmp_path) == {"position": 3}
+    latest = checkpoint.latest(tmp_path, make_state())
+    assert latest is not None
+    assert (latest.step, latest.score, latest.meta) == (3, 0.1, {"position": 3})
+    assert checkpoint_step.digest(latest.state) == checkpoint_step.digest(make_state(3))
     assert sorted(tmp_path.rglob("*")) == before
     assert "step 4" in capsys.readouterr().err
 

@@ -163,6 +163,27 @@ def test_the_models_of_a_table_can_be_loaded(finished):
         model_table.trained(path, rows()[1], ON, 9, 3)
 
 
+def files_of(path):
+    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_run_whose_models_are_loaded_is_not_touched(finished, tmp_path):
+    """Nor where the training would go on: it was of fewer epochs, or its last step is damaged."""
+    path = shutil.copytree(finished[0], tmp_path / "run")
+    before = files_of(path)
+    for row in rows():
+        model_table.trained(path, row, ON, 3, 3)
+    with pytest.raises(types.InputError, match=r"checkpoint after 8 epochs in .*mf__fixed-3, got one after 6\."):
+        model_table.trained(path, rows(num_epochs=8)[3], ON, 3, 3)
+    assert files_of(path) == before
+    newest = max((path / "checkpoints" / "mf__fixed-3").glob("[0-9]*"), key=lambda step: int(step.name))
+    (newest / "header.json").write_text("{}")
+    before = files_of(path)
+    with pytest.raises(types.InputError, match=r"checkpoint after 6 epochs in .*mf__fixed-3, got one after 4\."):
+        model_table.trained(path, rows()[3], ON, 3, 3)
+    assert files_of(path) == before
+
+
 def test_a_row_starts_from_what_the_rows_before_it_learned_on_the_same_pairs(finished, tmp_path):
     """With a learning rate of 0 it stays there: its choice where their choice ended, its last where their last did."""
     _, before, *_ = rows()

@@ -172,9 +172,9 @@ def run(
     for row in chosen(directory, rows, on, seeds[0]):
         table[row.name] = []
         for seed in seeds_of(row, seeds):
-            path = directory / "measured" / f"{files.stem(row.name)}-{seed}.npz"
+            path = directory / "measured" / f"{_stem(row, seed)}.npz"
             if not path.exists():
-                _write_cell(path, _cell(_Table(directory, on, seeds[0]), row, seed))
+                _write_cell(path, _cell(_Table(directory, on, seeds[0], _fit), row, seed))
             table[row.name].append(read_cell(path))
         display.say(_in_short(row, table[row.name], on))
     return table
@@ -211,15 +211,14 @@ def seeds_of(row: Row, seeds: Sequence[int]) -> list[int]:
 def trained(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int, first_seed: int) -> Params:
     """The parameters of a row (of `chosen`) of a run that measured it, knowing what the test lets it know.
 
+    The run is read, and not touched.
+
     Raises:
-        InputError: If its checkpoints are not there.
+        InputError: If its checkpoints are not there, or not after the epoch that they should end with.
     """
     if row.fit is None:
         return _solved(row, on.both, seed)
-    name = f"{files.stem(row.name)}-{seed}"
-    if not (directory / "checkpoints" / name).is_dir():
-        raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
-    return _knowing(row, _final(_Table(directory, on, first_seed), row, seed), on)
+    return _knowing(row, _final(_Table(directory, on, first_seed, _read), row, seed), on)
 
 
 class Finished(NamedTuple):
@@ -240,8 +239,9 @@ def finish(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int) -> Fin
         raise ValueError(f'Expected a fit of {row.name} with epochs="last", got epochs="{row.epochs}".')
     for folder in ("checkpoints", "logs"):
         (directory / folder).mkdir(exist_ok=True)
-    found = _final(_Table(directory, on, seed), row, seed)
-    return Finished({**found.state.trained, "given": found.given}, found.step, found.seconds)
+    found = _final(_Table(directory, on, seed, _fit), row, seed)
+    seconds = _seconds_an_epoch(directory / "logs" / f"{_stem(row, seed)}.times.jsonl")
+    return Finished({**found.state.trained, "given": found.given}, found.step, seconds)
 
 
 def learning_curves(directory: pathlib.Path, rows: Sequence[Row], on: bench.Bench, seed: int) -> dict[str, Curve]:
@@ -282,11 +282,12 @@ def reuse(source: pathlib.Path, directory: pathlib.Path) -> None:
 
 
 class _Table(NamedTuple):
-    """Where the trainings of a table are, what they are of, and the seed of those that choose."""
+    """Where the trainings of a table are, what they are of, the seed of those that choose, and how one is come by."""
 
     directory: pathlib.Path
     on: bench.Bench
     first_seed: int
+    training: Callable[..., "_Found"]  # `_fit`, or `_read` of a run that is done
 
 
 class _Found(NamedTuple):
@@ -296,7 +297,6 @@ class _Found(NamedTuple):
     given: PyTree
     meta: Mapping[str, Any]
     step: int
-    seconds: float
 
 
 def _cell(table: _Table, row: Row, seed: int) -> Cell:
@@ -306,7 +306,8 @@ def _cell(table: _Table, row: Row, seed: int) -> Cell:
         return Cell(bench.measure(row.model, params, table.on.test), None, 0, time.perf_counter() - started)
     found = _final(table, row, seed)
     measured = bench.measure(row.model, _knowing(row, found, table.on), table.on.test)
-    return Cell(measured, found.step, found.meta["epoch"], found.seconds)
+    seconds = _seconds_an_epoch(table.directory / "logs" / f"{_stem(row, seed)}.times.jsonl")
+    return Cell(measured, found.step, found.meta["epoch"], seconds)
 
 
 def _solved(row: Row, known: Interactions, seed: int) -> Params:
@@ -322,21 +323,30 @@ def _knowing(row: Row, found: _Found, on: bench.Bench) -> Params:
 
 def _final(table: _Table, row: Row, seed: int) -> _Found:
     """The training that is measured."""
-    name = f"{files.stem(row.name)}-{seed}"
     if row.epochs == "best":
-        return _fit(table, row, name, seed, None)
+        return table.training(table, row, _stem(row, seed), seed, None)
     fixed = row.fit.num_epochs if row.fit else 0
-    return _fit(table, row, name, seed, fixed if row.epochs in ("fixed", "last") else _choice(table, row).meta["epoch"])
+    num_epochs = fixed if row.epochs in ("fixed", "last") else _choice(table, row).meta["epoch"]
+    return table.training(table, row, _stem(row, seed), seed, num_epochs)
 
 
 def _choice(table: _Table, row: Row) -> _Found:
     """The training that chooses the number of epochs."""
-    return _fit(table, row, f"{files.stem(row.name)}-choice", table.first_seed, None)
+    return table.training(table, row, _stem(row, "choice"), table.first_seed, None)
+
+
+def _stem(row: Row, seed: int | str) -> str:
+    """Of a training's files."""
+    return f"{files.stem(row.name)}-{seed}"
+
+
+def _drawn(row: Row, seed: int) -> Params:
+    return jax.jit(row.model.init)(jax.random.split(jax.random.key(seed))[0])
 
 
 def _start(table: _Table, row: Row, name: str, seed: int, choosing: bool) -> Params:
     """What a training begins with: what `init` draws, and in its place what the rows before it have learned."""
-    params = jax.jit(row.model.init)(jax.random.split(jax.random.key(seed))[0])
+    params = _drawn(row, seed)
     path = table.directory / "checkpoints" / name
     if row.fit is None or row.fit.start is None or (path.is_dir() and checkpoint.newest(path)):
         return params
@@ -354,6 +364,40 @@ def _parts(table: _Table, row: Row, seed: int, choosing: bool) -> list[Params]:
     return [{**part.state.trained, "given": part.given} for part in found]
 
 
+def _given(table: _Table, row: Row, seed: int, choosing: bool) -> dict[str, PyTree]:
+    """What the rows before it give its objective."""
+    return row.fit.given(*_parts(table, row, seed, choosing)) if row.fit and row.fit.given else {}
+
+
+def _state(fit: Fit, params: Params, seed: int) -> train.TrainState:
+    """Where a training begins."""
+    key = jax.random.split(jax.random.key(seed))[1]
+    if fit.first_epoch:  # or its negatives would be those of the first epochs
+        key = jax.random.fold_in(key, fit.first_epoch)
+    return train.init_state(params, fit.optimizer, key, carried=fit.carried(params))
+
+
+def _read(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) -> _Found:
+    """As `_fit`, a training that is done; nothing is trained or written.
+
+    Raises:
+        InputError: If it is not there, or ended after another number of epochs.
+    """
+    fit, directory, params = row.fit, table.directory / "checkpoints" / name, _drawn(row, seed)
+    if fit is None:
+        raise ValueError(f"Expected a fit of {row.name}.")
+    if not directory.is_dir():
+        raise InputError(f"Expected the checkpoints of {row.name}, seed {seed}, in {directory}, got none.")
+    read = checkpoint.best if num_epochs is None else checkpoint.latest
+    found = read(directory, _state(fit, params, seed))
+    if found is None or num_epochs not in (None, found.meta["epoch"]):
+        wanted = "that validation chose" if num_epochs is None else f"after {num_epochs} epochs"
+        got = "none" if found is None else f"one after {found.meta['epoch']}"
+        raise InputError(f"Expected a checkpoint {wanted} in {directory}, got {got}.")
+    given = {**params["given"], **_given(table, row, seed, num_epochs is None)}
+    return _Found(found.state, given, found.meta, found.step)
+
+
 def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) -> _Found:
     """A training of so many epochs, on validation pairs too but for "last"; or the best by validation."""
     fit, on = row.fit, table.on
@@ -361,13 +405,10 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
         raise ValueError(f"Expected a fit of {row.name}.")
     pairs = on.split.train if num_epochs is None or row.epochs == "last" else on.both
     params = _start(table, row, name, seed, num_epochs is None)
-    more = {} if fit.given is None else fit.given(*_parts(table, row, seed, num_epochs is None))
+    more = _given(table, row, seed, num_epochs is None)
     given = {**row.model.knowing(params, pairs)["given"], **more}
     kept = {**params["given"], **more}
-    key = jax.random.split(jax.random.key(seed))[1]
-    if fit.first_epoch:  # or its negatives would be those of the first epochs
-        key = jax.random.fold_in(key, fit.first_epoch)
-    state = train.init_state(params, fit.optimizer, key, carried=fit.carried(params))
+    state = _state(fit, params, seed)
     folder = table.directory / "logs"
     logs = files.Log(folder / f"{name}.jsonl"), files.Log(folder / f"{name}.times.jsonl")
     with (
@@ -392,15 +433,14 @@ def _fit(table: _Table, row: Row, name: str, seed: int, num_epochs: int | None) 
             validate_every=fit.validate_every,
             report=report,
         )
-        seconds = _seconds_an_epoch(logs[1].path)
         for log in logs:
             log.close()
         if num_epochs:
-            return _Found(fitted.state, kept, {"epoch": num_epochs}, int(fitted.state.step), seconds)
+            return _Found(fitted.state, kept, {"epoch": num_epochs}, int(fitted.state.step))
         best = checkpoints.restore_best(state)
     if best is None:
         raise InputError(f"Expected a scored checkpoint of {name} in {table.directory}, found none.")
-    return _Found(best.state, kept, best.meta, best.step, seconds)
+    return _Found(best.state, kept, best.meta, best.step)
 
 
 @functools.lru_cache(maxsize=8)
