@@ -6,6 +6,8 @@ started again goes on from its newest good checkpoint and ends with the same byt
 
 import contextlib
 import functools
+import json
+import pathlib
 import signal
 import threading
 import time
@@ -98,7 +100,8 @@ def fit(
 
     Raises:
         ValueError: If `validate_every < 1`, or `patience < 1` or is there with nothing to look at.
-        InputError: If there is nothing to train on, or the checkpoint is of epochs of another length.
+        InputError: If there is nothing to train on, the checkpoint is of epochs of another length, or another training
+            has written to the log after it: its lines would be lost.
         NonFiniteLoss: At the first step whose loss is not finite, or when what it left in the tables is not; nothing
             of that is saved.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
@@ -111,6 +114,7 @@ def fit(
     last_step = num_epochs * num_batches
     if step >= last_step or looks.are_enough(patience):
         return Fitted(jax.device_get(state), log_end)
+    _check_last(log.path, log_end, name, checkpoints)
     log.truncate(log_end)
 
     padded_size = -(-batch_size // trainer.count) * trainer.count
@@ -236,6 +240,17 @@ def chunk_at(step: int, num_batches: int, most: int) -> tuple[int, int, int]:
     """(epoch, first batch, number of batches) of what is trained at once after `step` steps."""
     epoch, first = divmod(step, num_batches)
     return epoch, first, min(max(1, most), num_batches - first)
+
+
+def _check_last(log: pathlib.Path, log_end: int, name: Mapping[str, Any], checkpoints: checkpoint.Checkpoints) -> None:
+    """Raises an InputError if a line after `log_end`, where this training goes on, is another one's."""
+    for line in map(json.loads, log.read_bytes()[log_end:].splitlines()):
+        if not {**name}.items() <= line.items():
+            other = {field: line.get(field) for field in name}
+            raise InputError(
+                f"Expected only lines of {dict(name)} in {log} after byte {log_end}, where the newest good step in "
+                f"{checkpoints.directory} ends, got one of {other}, which would be lost: begin in an empty directory."
+            )
 
 
 class _Chunk(NamedTuple):

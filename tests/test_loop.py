@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +225,19 @@ def test_what_was_logged_before_this_training_stays(trainer, undisturbed, tmp_pa
     fitted = killed_run.fit(tmp_path, trainer, killed_run.make_state(), log_start=len(earlier))
     assert (tmp_path / "metrics.jsonl").read_bytes() == earlier + (undisturbed[0] / "metrics.jsonl").read_bytes()
     assert fitted.log_end == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+def test_a_training_that_would_go_on_does_not_drop_the_lines_of_a_later_one(trainer, undisturbed, tmp_path):
+    """Its newest step is damaged after the next training has written to the log that they share."""
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").glob("[0-9]*"), key=lambda step: int(step.name))
+    (newest / "header.json").write_text("{}")
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"model": "bpr", "epoch": 1}\n')
+    before = log.read_bytes()
+    with pytest.raises(InputError, match=r"only lines of \{'model': 'apr'\} in .*metrics.jsonl .* got one of .*'bpr'"):
+        killed_run.fit(tmp_path / "run", trainer, killed_run.make_state())
+    assert log.read_bytes() == before
 
 
 @pytest.mark.parametrize("sent_at", [2, 4, 18], ids=["in an epoch", "later", "at the last chunk"])
