@@ -109,8 +109,9 @@ def fit(
     check_validation(validate_every, patience, validate, score)
     seen, data = sampling.seen(data), trainable(data)
     given = {} if given is None else given
-    num_batches = -(-len(data) // batch_size)
-    state, step, log_end, looks = _resume(checkpoints, state, num_batches, log_start)
+    size = epoch_size(data, batch_size)
+    num_batches = size["num_batches"]
+    state, step, log_end, looks = _resume(checkpoints, state, size, log_start)
     last_step = num_epochs * num_batches
     if step >= last_step or looks.are_enough(patience):
         return Fitted(jax.device_get(state), log_end)
@@ -146,7 +147,7 @@ def fit(
                 host_state = host_state or _finite_state(trainer.get(state), checkpoints)
                 meta = {
                     "epoch": step // num_batches,
-                    "num_batches": num_batches,
+                    **size,
                     "log_end": log.position(),
                     "looks": looks,
                 }
@@ -216,23 +217,31 @@ def fit_in_memory(
 
 
 def _resume(
-    checkpoints: checkpoint.Checkpoints, start: train.TrainState, num_batches: int, log_start: int
+    checkpoints: checkpoint.Checkpoints, start: train.TrainState, size: Mapping[str, int], log_start: int
 ) -> tuple[train.TrainState, int, int, _Looks]:
     """(state, steps taken, length of the log, looks) of the newest good checkpoint; of the start if there is none."""
     restored = checkpoints.restore(start)
     if restored is None:
         return start, 0, log_start, _Looks()
-    check_epochs(checkpoints, restored, num_batches)
+    check_epochs(checkpoints, restored, size)
     return restored.state, restored.step, restored.meta["log_end"], _Looks(*restored.meta.get("looks", ()))
 
 
-def check_epochs(checkpoints: checkpoint.Checkpoints, restored: checkpoint_step.Restored, num_batches: int) -> None:
-    """Raises an InputError if a checkpoint is of epochs of another length."""
-    saved = restored.meta.get("num_batches", num_batches)  # older checkpoints do not say
-    if saved != num_batches or restored.meta["epoch"] != restored.step // num_batches:
+def epoch_size(data: Interactions, batch_size: int) -> dict[str, int]:
+    """What a checkpoint says of its epochs."""
+    return {"num_batches": -(-len(data) // batch_size), "batch_size": batch_size, "num_examples": len(data)}
+
+
+def check_epochs(
+    checkpoints: checkpoint.Checkpoints, restored: checkpoint_step.Restored, size: Mapping[str, int]
+) -> None:
+    """Raises an InputError if a checkpoint is of epochs of another `epoch_size`."""
+    saved = {name: restored.meta.get(name, now) for name, now in size.items()}  # older checkpoints do not say all
+    differing = "".join(f"; {name}: {saved[name]} -> {now}" for name, now in size.items() if saved[name] != now)
+    if differing or restored.meta["epoch"] != restored.step // size["num_batches"]:
         raise InputError(
             f"Expected the batch size and data that {checkpoints.directory} began with: its step {restored.step} has "
-            f"{restored.meta['epoch']} epochs behind it, got {num_batches} batches an epoch."
+            f"{restored.meta['epoch']} epochs behind it, got {size['num_batches']} batches an epoch{differing}."
         )
 
 

@@ -94,9 +94,10 @@ def fit(
     order = _order(models, names, order_seeds)
     seen, data = sampling.seen(data), loop.trainable(data)
     given = {} if given is None else given
-    num_batches = -(-len(data) // batch_size)
+    size = loop.epoch_size(data, batch_size)
+    num_batches = size["num_batches"]
     last_step = num_epochs * num_batches
-    models, progress, step, log_end = _resume(checkpoints, models, num_batches, log_start, validate is not None)
+    models, progress, step, log_end = _resume(checkpoints, models, size, log_start, validate is not None)
     if step >= last_step or not progress.running.any():
         return Fitted(jax.device_get(models), progress)
     log.truncate(log_end)
@@ -123,7 +124,7 @@ def fit(
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
                 saved = {"models": host or trainer.get(state), "progress": progress}
-                meta = {"epoch": step // num_batches, "num_batches": num_batches, "log_end": log.position()}
+                meta = {"epoch": step // num_batches, **size, "log_end": log.position()}
                 checkpoints.save(step, saved, meta, None)
             if stop:
                 break
@@ -161,7 +162,7 @@ def _batches_from(
 
 
 def _resume(
-    checkpoints: checkpoint.Checkpoints, models: sweep.Models, num_batches: int, log_start: int, validated: bool
+    checkpoints: checkpoint.Checkpoints, models: sweep.Models, size: Mapping[str, int], log_start: int, validated: bool
 ) -> tuple[sweep.Models, Progress, int, int]:
     """(models, progress, steps taken, length of the log) of the newest good checkpoint; of the start without one."""
     num_models = len(models.order)
@@ -176,7 +177,7 @@ def _resume(
     restored = checkpoints.restore({"models": models, "progress": start})
     if restored is None:
         return models, start, 0, log_start
-    loop.check_epochs(checkpoints, restored, num_batches)
+    loop.check_epochs(checkpoints, restored, size)
     found, progress = restored.state["models"], jax.device_get(restored.state["progress"])
     theirs, mine = ({**each.hyper, "order": np.asarray(each.order)} for each in (found, models))
     if differing := [name for name in mine if not np.array_equal(theirs[name], mine[name])]:

@@ -276,11 +276,12 @@ def test_a_run_goes_on_with_other_chunks_and_ends_with_the_same_tables(trainer, 
     assert [line["epoch"] for line in read_log(tmp_path)][:5] == [1, 1, 1, 1, 2]
 
 
-@pytest.mark.parametrize(("batch_size", "num_batches"), [(40, 6), (21, 10)])
+@pytest.mark.parametrize(("batch_size", "num_batches"), [(40, 6), (21, 10), (19, 11)])
 def test_a_checkpoint_of_another_batch_size_is_refused(trainer, tmp_path, batch_size, num_batches):
-    """Also where as many epochs of the other length are behind it."""
+    """Also where as many epochs of the other length are behind it, or its epochs have as many batches."""
     killed_run.fit(tmp_path, trainer, killed_run.make_state(), num_epochs=2)
-    with pytest.raises(InputError, match=rf"its step 22 has 2 epochs behind it, got {num_batches} batches an epoch"):
+    words = rf"step 22 has 2 epochs behind it, got {num_batches} batches an epoch;.* batch_size: 20 -> {batch_size}\."
+    with pytest.raises(InputError, match=words):
         killed_run.fit(tmp_path, trainer, killed_run.make_state(), batch_size=batch_size)
 
 
