@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from jaxrec import checkpoint, files, loop, sampling, sweep
 from jaxrec.types import InputError, Interactions, Params, PyTree
@@ -86,8 +87,8 @@ def fit(
 
     Raises:
         ValueError: As `loop.fit`; if there is not one name for each model, or an order without a seed.
-        InputError: If there is nothing to train on, or the checkpoint is of epochs of another length or of other
-            hyperparameters.
+        InputError: If there is nothing to train on, or the checkpoint is of epochs of another length, or of other
+            names, orders or hyperparameters, those of the optimiser by `optax.inject_hyperparams` among them.
         SystemExit: With status 128 + the signal's number, after saving, on SIGTERM or SIGINT.
     """
     loop.check_validation(validate_every, patience, validate, score)
@@ -97,7 +98,8 @@ def fit(
     size = loop.epoch_size(data, batch_size)
     num_batches = size["num_batches"]
     last_step = num_epochs * num_batches
-    models, progress, step, log_end = _resume(checkpoints, models, size, log_start, validate is not None)
+    begun = _begun(models, names, order_seeds)
+    models, progress, step, log_end = _resume(checkpoints, models, size, begun, log_start, validate is not None)
     if step >= last_step or not progress.running.any():
         return Fitted(jax.device_get(models), progress)
     log.truncate(log_end)
@@ -124,7 +126,7 @@ def fit(
             stop = bool(caught)  # a signal from here on is seen after the next chunk
             if due or stop:
                 saved = {"models": host or trainer.get(state), "progress": progress}
-                meta = {"epoch": step // num_batches, **size, "log_end": log.position()}
+                meta = {"epoch": step // num_batches, **size, **begun, "log_end": log.position()}
                 checkpoints.save(step, saved, meta, None)
             if stop:
                 break
@@ -145,6 +147,13 @@ def _order(models: sweep.Models, names: Sequence[Any], order_seeds: Sequence[int
     return order
 
 
+def _begun(models: sweep.Models, names: Sequence[Mapping[str, Any]], order_seeds: Sequence[int]) -> dict[str, Any]:
+    """What a checkpoint says of the models that it began with, beside what it restores: as JSON gives it back."""
+    rates = optax.tree_utils.tree_get_all_with_path(models.states.opt_state, "hyperparams")
+    begun = {"names": names, "order_seeds": list(order_seeds), "optimizer": [values for _, values in rates]}
+    return files.as_json(begun)
+
+
 def _batches_from(
     data: Interactions, sampler: loop.Sampler, order_seeds: Sequence[int], batch_size: int, chunk_size: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
@@ -162,7 +171,12 @@ def _batches_from(
 
 
 def _resume(
-    checkpoints: checkpoint.Checkpoints, models: sweep.Models, size: Mapping[str, int], log_start: int, validated: bool
+    checkpoints: checkpoint.Checkpoints,
+    models: sweep.Models,
+    size: Mapping[str, int],
+    begun: Mapping[str, Any],
+    log_start: int,
+    validated: bool,
 ) -> tuple[sweep.Models, Progress, int, int]:
     """(models, progress, steps taken, length of the log) of the newest good checkpoint; of the start without one."""
     num_models = len(models.order)
@@ -180,7 +194,9 @@ def _resume(
     loop.check_epochs(checkpoints, restored, size)
     found, progress = restored.state["models"], jax.device_get(restored.state["progress"])
     theirs, mine = ({**each.hyper, "order": np.asarray(each.order)} for each in (found, models))
-    if differing := [name for name in mine if not np.array_equal(theirs[name], mine[name])]:
+    differing = [name for name in mine if not np.array_equal(theirs[name], mine[name])]
+    differing += [name for name in begun if restored.meta.get(name, begun[name]) != begun[name]]  # older do not say
+    if differing:
         raise InputError(f"Expected the {', '.join(differing)} that {checkpoints.directory} began with, got others.")
     return found, progress, restored.step, restored.meta["log_end"]
 

@@ -1,6 +1,7 @@
 """The loop around many models: each one's log and tables are its own, and an interruption changes no byte."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import signal
 import jax
 import killed_run
 import numpy as np
+import optax
 import pytest
 import two_processes
 
@@ -16,7 +18,8 @@ from jaxrec.attacks import fgsm
 from jaxrec.defences import apr
 from jaxrec.types import InputError
 
-MODEL, DATA, OPTIMIZER = two_processes.MODEL, two_processes.make_data(), killed_run.OPTIMIZER
+MODEL, DATA = two_processes.MODEL, two_processes.make_data()
+OPTIMIZER = optax.inject_hyperparams(optax.adagrad)(learning_rate=0.05, initial_accumulator_value=0.1)
 EPSILONS, ORDERS, ORDER_SEEDS = (0.2, 0.0, 0.5), (1, 0, 1), (5, 6)
 NUM_EPOCHS = 4
 
@@ -65,8 +68,8 @@ def kept(directory):
 def fit(directory, trainer, start=None, **changes):
     with kept(directory) as places:
         arguments = {**SHARED, **places, "order_seeds": ORDER_SEEDS, "chunk_size": 2 * 20 * 4, **changes}
-        names = [{"model": f"epsilon {epsilon}"} for epsilon in EPSILONS]
-        return sweep_loop.fit(trainer, start or models(), DATA, names=names, **arguments)
+        arguments.setdefault("names", [{"model": f"epsilon {epsilon}"} for epsilon in EPSILONS])
+        return sweep_loop.fit(trainer, start or models(), DATA, **arguments)
 
 
 def log_of(directory, number=None):
@@ -169,6 +172,19 @@ def test_a_model_that_diverges_stops_and_the_others_go_on(trainer, undisturbed, 
 def test_other_hyperparameters_do_not_go_on(trainer, undisturbed):
     with pytest.raises(InputError, match="Expected the epsilon that"):
         fit(undisturbed[0], trainer, models((0.2, 0.0, 0.6)), num_epochs=5)
+
+
+def test_other_learning_rates_names_or_orders_do_not_go_on(trainer, undisturbed):
+    """Rates come back with the state: they would be the old ones, under new names."""
+    start = models()
+    faster = dataclasses.replace(
+        start.states,
+        opt_state=optax.tree_utils.tree_set(start.states.opt_state, learning_rate=np.full(3, 0.1, np.float32)),
+    )
+    with pytest.raises(InputError, match="Expected the optimizer that"):
+        fit(undisturbed[0], trainer, dataclasses.replace(start, states=faster), num_epochs=5)
+    with pytest.raises(InputError, match="Expected the names, order_seeds that"):
+        fit(undisturbed[0], trainer, names=[{"model": name} for name in "abc"], order_seeds=(6, 5), num_epochs=5)
 
 
 def test_wrong_numbers_are_refused(trainer, tmp_path):
