@@ -161,7 +161,8 @@ def fit(
 ) -> loop.Fitted:
     """Trains by `loop.fit`, a decision after each `decide_every` epochs but the last.
 
-    A block between decisions begins with a look at the newest checkpoint, which costs its reading.
+    With `patience` the look that ends the training is not decided upon. A block between decisions begins with a look at
+    the newest checkpoint, which costs its reading.
 
     Args:
         trainer: Of a step on `objective(...)`, and of an optimiser by `optax.inject_hyperparams`, whose `learning_rate`
@@ -205,7 +206,10 @@ def fit(
         )
         if end == num_epochs:
             break
-        seen = _observed(log.path, log_start, name, end, clean, robust)
+        line = _line(log.path, log_start, {**name, "epoch": end}, {clean, robust})
+        if "stopped" in line:
+            break
+        seen = Observation(line[clean], line[robust])
         in_force, why = decide(in_force, seen)
         decisions.write({**name, "epoch": end, **seen._asdict(), **in_force._asdict(), "reason": why})
     return fitted
@@ -222,11 +226,9 @@ def _at_rate(trainer: train.Trainer, learning_rate: float) -> train.Trainer:
     return trainer._replace(put=put)
 
 
-def _observed(
-    log: pathlib.Path, log_start: int, name: Mapping[str, Any], epoch: int, clean: str, robust: str
-) -> Observation:
-    """What validation said after an epoch of the training that began at `log_start`."""
+def _line(log: pathlib.Path, log_start: int, place: Mapping[str, Any], scores: set[str]) -> dict[str, Any]:
+    """The line with the scores at a place of the training that began at `log_start`."""
     for line in map(json.loads, log.read_bytes()[log_start:].splitlines()):
-        if {**name, "epoch": epoch}.items() <= line.items() and {clean, robust} <= line.keys():
-            return Observation(line[clean], line[robust])
-    raise InputError(f"Expected {clean} and {robust} after epoch {epoch} in {log}, found none.")
+        if {**place}.items() <= line.items() and scores <= line.keys():
+            return line
+    raise InputError(f"Expected {' and '.join(sorted(scores))} after epoch {place['epoch']} in {log}, found none.")

@@ -1,5 +1,7 @@
 """The controller: its rule on scripted streams, what reaches the step, and that a killed run decides the same."""
 
+import json
+
 import controlled_run
 import jax
 import numpy as np
@@ -136,6 +138,17 @@ def test_a_run_that_dies_again_and_again_decides_and_ends_the_same(undisturbed, 
     again = controlled_run.fit(tmp_path)  # done: nothing more happens
     assert checkpoint_step.digest(again.state) == checkpoint_step.digest(expected.state)
     assert (tmp_path / "decisions.jsonl").read_bytes() == (directory / "decisions.jsonl").read_bytes()
+
+
+def test_a_training_that_validation_stops_is_decided_upon_no_more(tmp_path):
+    """A score that never rises: the third look, of patience 2, is the last."""
+    still = {"validate": lambda params: {"valid_ndcg": 0.5, "valid_robust_ndcg": 0.5}, "score": "valid_ndcg"}
+    for _ in range(2):  # it is done then, and stays so
+        fitted = controlled_run.fit(tmp_path, **still, patience=2)
+        assert [line["epoch"] for line in controlled_run.decided(tmp_path)] == [2, 4]
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["epoch"] == 6
+        assert int(fitted.state.step) == 6 * 11
 
 
 def test_an_optimiser_whose_learning_rate_cannot_be_set_is_refused(tmp_path, monkeypatch):
