@@ -94,20 +94,30 @@ def _plain(value: Any) -> Any:
 class Log:
     """A file of one JSON object a line, appended to, flushed at each line.
 
-    A run that goes on from a checkpoint first drops what was written after it, and so ends with the same bytes.
+    A run that goes on from a checkpoint first drops what was written after it, and so ends with the same bytes. Half a
+    line at the end, as a full disk or a power failure leaves it, is dropped when the file is opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path)
         self._file = io.FileIO(self.path, "ab")  # without a buffer
+        if (written := self.path.read_bytes()) and not written.endswith(b"\n"):
+            self._file.truncate(written.rfind(b"\n") + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Appends a line, its keys in the order given, its floats such that they read back the same.
 
         Raises:
             ValueError: If a number is NaN or infinite.
+            InputError: If it cannot be written whole, such as on a full disk.
         """
-        self._file.write(json.dumps(line, allow_nan=False, default=_plain).encode() + b"\n")
+        data = json.dumps(line, allow_nan=False, default=_plain).encode() + b"\n"
+        try:
+            written = self._file.write(data)
+        except OSError as error:
+            raise errors.InputError(f"Could not write to {self.path}: {error.strerror}.") from None
+        if written != len(data):
+            raise errors.InputError(f"Could not write to {self.path}: {written} of {len(data)} bytes went in.")
 
     def position(self) -> int:
         """The length in bytes, all of them on the disk: what a checkpoint keeps."""

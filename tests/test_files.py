@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -84,6 +86,27 @@ def test_a_resumed_log_ends_with_the_same_bytes(tmp_path):
         for step in range(3, 6):
             second.write({"step": step, "loss": 1 / (step + 1)})
     assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_half_a_line_is_dropped_when_a_log_is_opened(tmp_path):
+    path = tmp_path / "timings.jsonl"
+    for before in (b"", b'{"step": 1}\n'):
+        path.write_bytes(before + b'{"step": 2, "sec')
+        with contextlib.closing(files.Log(path)) as log:
+            log.write({"step": 3})
+        assert path.read_bytes() == before + b'{"step": 3}\n'
+
+
+@pytest.mark.parametrize("full", ["/dev/full", "half"])
+def test_a_line_that_cannot_be_written_whole_is_named(tmp_path, monkeypatch, full):
+    log = files.Log(tmp_path / "metrics.jsonl")
+    log.close()
+    half = types.SimpleNamespace(write=lambda data: 3, close=lambda: None)
+    broken = half if full == "half" else io.FileIO(full, "ab")
+    monkeypatch.setattr(log, "_file", broken)
+    with pytest.raises(InputError, match=r"Could not write to .*metrics\.jsonl: (No space left|3 of 12 bytes)"):
+        log.write({"step": 1})
+    log.close()
 
 
 def test_a_log_shorter_than_its_checkpoint_says_is_refused(tmp_path):
