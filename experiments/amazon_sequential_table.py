@@ -32,7 +32,8 @@ class Config:
 
 SMOKE_USERS = 100
 EXPECTED = {
-    **dict.fromkeys(("epochs", "batch_size", "max_length", "validate_every", "num_seeds"), command.POSITIVE),
+    **dict.fromkeys(("epochs", "batch_size", "validate_every", "num_seeds"), command.POSITIVE),
+    "max_length": command.Expected(">= 2", lambda value: value >= 2),  # the last item of a history has one before it
     "learning_rate": command.POSITIVE,
     "seed": command.NON_NEGATIVE,
 }

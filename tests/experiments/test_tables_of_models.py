@@ -166,6 +166,14 @@ def test_wrong_flags_are_refused(experiment, capsys):
     assert "--epochs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("experiment", [sequential, amazon_sequential_table])
+def test_histories_of_one_item_are_refused(experiment, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(experiment, "--max-length", 1)
+    assert left.value.code == 2
+    assert "Expected --max-length >= 2, got --max-length 1." in capsys.readouterr().err
+
+
 def test_a_robustness_without_a_run_is_refused(capsys):
     with pytest.raises(SystemExit) as left:
         run(embedding_robustness)
