@@ -240,6 +240,12 @@ def test_records_say_what_was_measured_how(finished):
     assert found["MF", "seconds", None].value > 0
 
 
+def test_records_of_a_training_of_so_many_epochs_say_that_it_knew_no_validation_pairs(finished):
+    last = rows()[3]._replace(epochs="last")
+    record, *_ = table_records.records_of(finished[1], [last], DATA, ON, seeds=[3, 4], experiment="test", exposures={})
+    assert (record.training, record.chosen_by) == ("BPR; 6 epochs", None)
+
+
 def test_the_page_sets_our_figures_beside_published_ones(finished):
     page = table_records.beside(records(finished[1]), {"MF": {"ndcg@10": 0.5}, "popularity": {}})
     of_mf = next(line for line in page.splitlines() if line.startswith("| MF |"))

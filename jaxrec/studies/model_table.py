@@ -97,7 +97,7 @@ def chosen_by(row: Row) -> str | None:
     """What chose a row's model, for the records; None where there was nothing to choose."""
     if row.epochs == "fixed":
         return "published schedule"
-    return "validation" if row.fit or row.options else None
+    return "validation" if row.options or (row.fit and row.epochs != "last") else None
 
 
 class Cell(NamedTuple):

@@ -38,7 +38,7 @@ def records_of(
         cells = table[row.name]
         steps = [cell.step for cell in cells if cell.step is not None]
         epochs = f"; {round(np.mean([cell.epochs for cell in cells]))} epochs" if steps else ""
-        pairs = "" if row.epochs == "best" else "; on train and validation"
+        pairs = "" if row.epochs in ("best", "last") else "; on train and validation"
         fields = common | {
             "model": row.name, "training": f"{row.training}{epochs}{pairs}",
             "chosen_by": model_table.chosen_by(row),
