@@ -174,7 +174,8 @@ def reuse(source: pathlib.Path, directory: run_directory.Run, config: Any, stage
 
     Args:
         source: The other run directory. Seeds that it has not finished are trained here.
-        config: This run's; of it the fields of `SAME_TRAINING` must be as they are there.
+        config: This run's; of it the fields of `SAME_TRAINING` must be as they are there, and where PGD chooses an
+            epoch (`robust_epsilon`), its `num_steps`.
 
     Raises:
         InputError: If it is no run directory, or differs; then every difference is named.
@@ -184,7 +185,8 @@ def reuse(source: pathlib.Path, directory: run_directory.Run, config: Any, stage
     except (OSError, ValueError) as error:
         raise InputError(f"Expected a run directory with a config.json, got {source}: {error}.") from None
     mine = json.loads((directory.path / "config.json").read_text())
-    pairs = {name: (theirs["config"].get(name), getattr(config, name)) for name in SAME_TRAINING}
+    names = (*SAME_TRAINING, *(("num_steps",) if config.robust_epsilon is not None else ()))
+    pairs = {name: (theirs["config"].get(name), getattr(config, name)) for name in names}
     pairs["data"] = theirs["data"]["sha256"], mine["data"]["sha256"]
     if differences := [f"{name}: {there} -> {here}" for name, (there, here) in pairs.items() if there != here]:
         raise InputError(f"Expected {source} to have trained {stage.name} as this run does: {', '.join(differences)}.")
