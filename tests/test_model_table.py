@@ -119,7 +119,9 @@ def test_validation_chooses_among_options_and_the_choice_is_kept(tmp_path):
         assert chosen.model is right
         assert chosen.training == "counts; up, chosen of down, up"
     assert set(json.loads((tmp_path / "measured" / "popularity-choice.json").read_text())) == {"down", "up"}
-    with pytest.raises(types.InputError, match="name left"):
+    for name in ("popularity-3.npz", "popularity-4.npz", "popularity_2-3.npz"):
+        (tmp_path / "measured" / name).touch()
+    with pytest.raises(types.InputError, match=r"name left; .* Remove .*popularity-3\.npz and .*popularity-4\.npz\.$"):
         model_table.chosen(tmp_path, [row._replace(options={"left": right})], ON, 3)
 
 

@@ -198,7 +198,10 @@ def _choose(directory: pathlib.Path, row: Row, on: bench.Bench, seed: int) -> Ro
         files.write_json(path, scores)
     scores = files.read_json(path)
     if set(scores) != set(row.options):
-        raise InputError(f"Expected {path} to name {', '.join(row.options)}; got {', '.join(scores)}. Remove it.")
+        of_old = "".join(f" and {cell}" for cell in sorted(path.parent.glob(f"{files.stem(row.name)}-*.npz")))
+        raise InputError(
+            f"Expected {path} to name {', '.join(row.options)}; got {', '.join(scores)}. Remove it{of_old}."
+        )
     best = max(scores, key=scores.__getitem__)
     return row._replace(model=row.options[best], training=f"{row.training}; {best}, chosen of {', '.join(scores)}")
 
