@@ -58,9 +58,9 @@ class Fit(NamedTuple):
     optimizer: optax.GradientTransformation
     num_epochs: int
     batch_size: int
-    validate_every: int
-    draw: sampling.Draw
-    examples: Callable[[Interactions], Interactions]
+    validate_every: int = 10
+    draw: sampling.Draw = sampling.negatives
+    examples: Callable[[Interactions], Interactions] = lambda pairs: pairs
     parts: tuple["Row", ...] = ()
     start: Callable[..., Params] | None = None
     carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {}
@@ -121,19 +121,11 @@ def by_steps(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
-    num_epochs: int,
-    batch_size: int,
-    validate_every: int = 10,
-    draw: sampling.Draw = sampling.negatives,
-    examples: Callable[[Interactions], Interactions] = lambda pairs: pairs,
-    parts: tuple[Row, ...] = (),
-    start: Callable[..., Params] | None = None,
-    carried: Callable[[Params], dict[str, jax.Array]] = lambda params: {},
-    given: Callable[..., dict[str, PyTree]] | None = None,
-    first_epoch: int = 0,
     num_replays: int = 1,
+    **others: Any,
 ) -> Fit:
-    """The `Fit` of an objective; on the touched rows alone where that gives the same.
+    """The `Fit` of an objective, `others` of its attributes as they are; on the touched rows alone where that gives the
+    same.
 
     `defences.free` carries `min_max.nothing(surface)`, takes `num_replays` steps on a batch (`train.replayed`), and has
     as many times fewer epochs.
@@ -143,23 +135,18 @@ def by_steps(
         step = train.make_step(objective, optimizer, reads=model.reads, devices=devices)
         return step if num_replays == 1 else train.replayed(step, num_replays)
 
-    how = num_epochs, batch_size, validate_every, draw, examples
-    return Fit(make, optimizer, *how, parts, start, carried, given, first_epoch)
+    return Fit(make, optimizer, **others)
 
 
 def by_direct_steps(
     model: Model,
     make_objective: Callable[[Model], Objective],
     optimizer: optax.GradientTransformation,
-    *,
-    num_epochs: int,
-    batch_size: int,
-    validate_every: int = 10,
-    draw: sampling.Draw = sampling.negatives,
+    **others: Any,
 ) -> Fit:
     """The same for plain SGD on a sum over examples (`train.make_direct_step`), where it is faster."""
     make = lambda devices: train.make_direct_step(make_objective, model, optimizer, devices=devices)
-    return Fit(make, optimizer, num_epochs, batch_size, validate_every, draw, lambda pairs: pairs)
+    return Fit(make, optimizer, **others)
 
 
 def run(
