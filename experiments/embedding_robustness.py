@@ -15,6 +15,8 @@ Run:      python -m experiments.embedding_robustness --run RUN_DIR     (of ml1m_
 """
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 
 from jaxrec import command, runtime
@@ -49,7 +51,8 @@ def main(config: Config) -> None:
     run = opened(config)
     seed, source = run.settings.seed, run.path
     folder = config.out or source / "embedding_robustness"
-    with run_directory.open_run(folder, config, run.data.fingerprint, may_change=PLACES):
+    data = {**run.data.fingerprint, "run": began_with(source)}
+    with run_directory.open_run(folder, config, data, may_change=PLACES):
         rows = model_table.chosen(source, run.rows, run.on, seed)
         made = attacks(config)
         found = model_robustness.run(
@@ -93,6 +96,16 @@ def opened(config: Config):
             f"Expected models measured in {config.run}, got none of {', '.join(r.name for r in run.rows)}."
         )
     return run._replace(rows=wanted)
+
+
+def began_with(run: pathlib.Path) -> str:
+    """SHA-256 of what decides a run's trainings: the same after it was moved, or had rows or seeds added."""
+    from jaxrec.studies import model_table, table_runs
+
+    recorded = table_runs.read_config(run)
+    decisive = {name: value for name, value in recorded["config"].items() if name not in model_table.MAY_CHANGE}
+    kept = {name: recorded.get(name) for name in ("data", "versions", "commit", "device")} | {"config": decisive}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def attacks(config: Config):

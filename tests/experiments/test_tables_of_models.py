@@ -86,6 +86,19 @@ def test_a_budget_of_nothing_leaves_the_lists(table, tmp_path):
     assert {record.value for record in found if record.metric == "list_overlap"} == {1.0}
 
 
+def test_measurements_of_one_run_are_not_read_as_those_of_another(csv, table, tmp_path, capsys):
+    """Another seed has other tables under the same names; the same run, moved, goes on."""
+    flags = ("--epsilons", 1.0, "--num-steps", 1, "--num-users", 20, "--rows", "popularity", "--out", tmp_path / "out")
+    run(ml1m_full_table, "--smoke", "--data", csv, "--run-dir", tmp_path / "b", "--rows", "popularity", "--seed", 1)
+    run(embedding_robustness, "--run", tmp_path / "b", *flags)
+    (tmp_path / "b").rename(tmp_path / "moved")
+    run(embedding_robustness, "--run", tmp_path / "moved", *flags)
+    with pytest.raises(SystemExit) as left:
+        run(embedding_robustness, "--run", table, *flags)
+    assert left.value.code == 2
+    assert "data.run" in capsys.readouterr().err
+
+
 @pytest.fixture
 def histories(tmp_path):
     """Thirty users who go round sixty items."""
