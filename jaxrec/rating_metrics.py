@@ -20,10 +20,12 @@ def errors(
         {"mse", "rmse", "mae"}, in float64.
 
     Raises:
-        ValueError: If there are no ratings.
+        ValueError: If there are no ratings, or a prediction is not finite: cut to the scale it would look good.
     """
     if not len(ratings):
         raise ValueError("Expected ratings and predictions of them, at least one, got none.")
+    if not np.isfinite(predicted).all():
+        raise ValueError(f"Expected finite predictions, got {(~np.isfinite(predicted)).sum()} that are not.")
     difference = np.clip(predicted.astype(np.float64), *scale) - ratings
     mse = float(np.mean(difference**2))
     return {"mse": mse, "rmse": mse**0.5, "mae": float(np.mean(np.abs(difference)))}

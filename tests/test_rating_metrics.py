@@ -25,6 +25,12 @@ def test_errors_equal_scikit_learns():
     assert found["mae"] == pytest.approx(sklearn.metrics.mean_absolute_error(ratings, cut), rel=1e-12)
 
 
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+def test_a_prediction_that_is_not_finite_is_refused_and_not_cut(wrong):
+    with pytest.raises(ValueError, match="finite predictions, got 1"):
+        rating_metrics.errors(np.float32([3, wrong]), np.float32([3, 5]))
+
+
 def test_there_must_be_ratings():
     with pytest.raises(ValueError, match="at least one"):
         rating_metrics.errors(np.zeros(0, np.float32), np.zeros(0, np.float32))
