@@ -143,6 +143,9 @@ def test_validation_chooses_and_the_answer_is_of_the_test_items(study):
     difference = [claim_study.per_user(found[which], "FGSM", 0.2).mean() for which in (first, second)]
     assert answer.interval.mean == pytest.approx(difference[0] - difference[1])
     assert answer.smallest_p_value == 0.5  # of two seeds
+    fixed, asked = (claim_records.Question(first, second, ("FGSM", 0.2), by) for by in ("last", "validation"))
+    told = [claim_records.page([question], [answer]) for question in (fixed, asked)]
+    assert [claim_records.CHOSEN in page for page in told] == [False, True]
 
 
 def test_the_worst_of_two_attacks_is_the_one_that_raises_the_loss_more(study, tmp_path):
