@@ -133,6 +133,15 @@ def test_records_have_gains_lengths_and_the_declared_comparisons_with_holms_corr
     assert sum(r.metric.endswith("holm_p") for r in made) == 4
 
 
+@pytest.mark.parametrize("first", [("bpr", "PGD-100"), ("trades", "FGSM")])
+def test_a_declared_comparison_that_was_not_measured_is_named_and_not_left_out_of_holms_family(studied, first):
+    study, found = studied
+    made = attack_tables.records_of(study, found)
+    declared = [attack_tables.Declared(("apr", "FGSM"), ("bpr", "FGSM")), attack_tables.Declared(first, first)]
+    with pytest.raises(ValueError, match=f"the declared {first[1]} on {first[0]}, got none"):
+        attack_tables.declared_records(found, declared, made)
+
+
 def refuse(config, message):
     with pytest.raises(InputError, match=message), attack_study.opened("tiny", config):
         pytest.fail("it was opened")

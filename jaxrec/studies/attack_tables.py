@@ -1,7 +1,7 @@
 """What a study of attacks found: the strongest of several, records, and the comparisons that were declared before."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -167,12 +167,15 @@ def declared_records(
         For each comparison and budget `ndcg_less_SECOND@10` (NDCG of the first less that of the second: negative where
         the first is the stronger attack or the weaker model), with a crossed interval, `ndcg_less_SECOND_p@10` of sign
         flips over seeds, and `ndcg_less_SECOND_holm_p@10`, adjusted for all comparisons and budgets together.
+
+    Raises:
+        ValueError: If a declared stage or attack was not measured: left out, it would make Holm's family smaller.
     """
     stages = _by_stage(found)
     made, p_values = [], []
     for (stage, attack), (other_stage, other_attack) in declared:
         for condition, others in zip(
-            _conditions(stages[stage], attack), _conditions(stages[other_stage], other_attack), strict=True
+            _conditions(stages, stage, attack), _conditions(stages, other_stage, other_attack), strict=True
         ):
             gain = summaries.per_user(condition, "ndcg", K) - summaries.per_user(others, "ndcg", K)
             mean, low, high = statistics.crossed_bootstrap(gain, seed=0)
@@ -200,9 +203,14 @@ def _by_stage(found: Findings) -> dict[str, list[list[Measurement]]]:
     return stages
 
 
-def _conditions(by_seed: Sequence[Sequence[Measurement]], attack: str) -> list[tuple[Measurement, ...]]:
-    """For each budget the measurements of one attack, one for each seed."""
-    return [condition for condition in zip(*by_seed, strict=True) if condition[0].attack == attack]
+def _conditions(
+    stages: Mapping[str, Sequence[Sequence[Measurement]]], stage: str, attack: str
+) -> list[tuple[Measurement, ...]]:
+    """For each budget the measurements of one attack on one stage, one for each seed."""
+    found = [each for each in zip(*stages.get(stage, ()), strict=True) if each[0].attack == attack]
+    if not found:
+        raise ValueError(f"Expected measurements of the declared {attack} on {stage}, got none.")
+    return found
 
 
 def _is_of(record: records.Record, stage: str, measurement: Measurement) -> bool:
