@@ -97,8 +97,8 @@ def gain_records(
 
     Returns:
         For each condition `ndcg_gain@k` with its interval and `ndcg_gain_p@k`. Of one seed: Student's t over users
-        and a randomisation test over users, *these two models differ*. Of several: a crossed bootstrap over seeds and
-        users and sign flips over seeds, *the method is better*; with few seeds no p value can be small.
+        and a randomisation test over users, *these two models differ*. Of several: `statistics.over_seeds_and_users`
+        and sign flips over seeds, *the method is better*; with few seeds no p value can be small.
     """
     of_condition = [record for record in records if record.metric == "ndcg" and record.k == k]
     made = []
@@ -108,7 +108,7 @@ def gain_records(
             mean, interval = _mean(gain)
             test = statistics.randomisation_test(gain[0], np.zeros_like(gain[0]), seed=0, num_resamples=1999)
         else:
-            mean, low, high = statistics.crossed_bootstrap(gain, seed=0)
+            mean, low, high = statistics.over_seeds_and_users(gain, seed=0)
             interval = low, high
             test = statistics.sign_flip_test(gain.mean(axis=1), np.zeros(len(gain)))
         made.append(dataclasses.replace(record, metric="ndcg_gain", value=mean, interval=interval))

@@ -238,6 +238,17 @@ def test_records_are_complete_and_the_page_and_the_csv_are_made_of_them(finished
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_page_says_how_intervals_were_made_and_that_levels_compare_only_at_equal_seeds(finished):
+    made, equal = finished[2], "levels compare only at equal seeds"
+    one = [dataclasses.replace(r, seeds=(3,)) if r.defence == "APR" else r for r in made]
+    over_users, over_both = board_records.INTERVALS
+    page = board_records.page(made)
+    assert (over_users in page, over_both in page, equal in page) == (False, True, False)
+    page = board_records.page(one)
+    assert f"{over_users} or {over_both}" in page
+    assert f"Rows have 1, 2 seeds: {equal}." in page
+
+
 def test_what_does_not_apply_says_why(finished):
     row = next(row for row in board_records.table(finished[2]).rows if row[1] == "wheels")
     assert row[2] == "does not apply: it has none"

@@ -95,6 +95,25 @@ def test_a_crossed_bootstrap_covers_where_pooling_does_not():
     assert cover(pooled) <= 0.7
 
 
+def test_of_three_seeds_that_vary_the_interval_covers_where_the_bootstrap_alone_does_not():
+    rng = np.random.default_rng(9)
+    trials = [rng.normal(size=(3, 1)) + crossed_values(rng, 3, 40) for _ in range(300)]
+    options = {"seed": 0, "num_resamples": 200}
+    cover = lambda interval: np.mean([low <= 0 <= high for _, low, high in (interval(v, **options) for v in trials)])
+    assert cover(statistics.over_seeds_and_users) >= 0.93
+    assert cover(statistics.crossed_bootstrap) <= 0.85
+
+
+def test_from_ten_seeds_on_the_interval_is_the_bootstraps_and_before_it_holds_both():
+    values = crossed_values(np.random.default_rng(10), 10, 40)
+    assert statistics.over_seeds_and_users(values, seed=0) == statistics.crossed_bootstrap(values, seed=0)
+    seeds_vary = values[:4] + np.array([[-3.0], [-1.0], [1.0], [3.0]])
+    of_seeds = statistics.summary(seeds_vary.mean(axis=1))
+    assert statistics.over_seeds_and_users(seeds_vary, seed=0)[1:] == (of_seeds.low, of_seeds.high)
+    users_vary = np.tile(values[:1], (4, 1))
+    assert statistics.over_seeds_and_users(users_vary, seed=0) == statistics.crossed_bootstrap(users_vary, seed=0)
+
+
 def test_a_crossed_bootstrap_has_the_variance_of_its_two_axes():
     values = crossed_values(np.random.default_rng(5), 6, 30)
     seeds_only = np.repeat(values.mean(axis=1, keepdims=True), 30, axis=1)
@@ -186,7 +205,7 @@ def test_declared_comparisons_are_corrected_for_each_other():
     first, second = statistics.declared([(better, base), (mixed, base)])
     assert first.p_value == first.smallest_p_value == pytest.approx(2 * 2 / 2**8)
     assert second.p_value == 1
-    assert first.interval == statistics.crossed_bootstrap(better - base, seed=0)
+    assert first.interval == statistics.over_seeds_and_users(better - base, seed=0)
     one_seed = statistics.declared([(better[:1], base[:1])])[0]
     assert (one_seed.p_value, one_seed.smallest_p_value) == (1, 1)
     assert one_seed.interval.mean == pytest.approx(0.1)

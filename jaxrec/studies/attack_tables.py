@@ -109,7 +109,7 @@ def records_of(study: Study, found: Findings, *, note: str | None = None) -> lis
     Returns:
         For each stage and condition the records of `summaries.records_of`, with t intervals over seeds;
         `mean_row_norm_TABLE`, how far its rows were moved; and `ndcg_gain@10` against the clean model (negative: what
-        the attack took), with a crossed interval over seeds and users and the p value of sign flips over seeds.
+        the attack took), with an interval over seeds and users and the p value of sign flips over seeds.
     """
     first, made = study.first, []
     for stage, by_seed in _by_stage(found).items():
@@ -165,8 +165,9 @@ def declared_records(
 
     Returns:
         For each comparison and budget `ndcg_less_SECOND@10` (NDCG of the first less that of the second: negative where
-        the first is the stronger attack or the weaker model), with a crossed interval, `ndcg_less_SECOND_p@10` of sign
-        flips over seeds, and `ndcg_less_SECOND_holm_p@10`, adjusted for all comparisons and budgets together.
+        the first is the stronger attack or the weaker model), with its interval over seeds and users
+        (`statistics.over_seeds_and_users`), `ndcg_less_SECOND_p@10` of sign flips over seeds, and
+        `ndcg_less_SECOND_holm_p@10`, adjusted for all comparisons and budgets together.
 
     Raises:
         ValueError: If a declared stage or attack was not measured: left out, it would make Holm's family smaller.
@@ -178,7 +179,7 @@ def declared_records(
             _conditions(stages, stage, attack), _conditions(stages, other_stage, other_attack), strict=True
         ):
             gain = summaries.per_user(condition, "ndcg", K) - summaries.per_user(others, "ndcg", K)
-            mean, low, high = statistics.crossed_bootstrap(gain, seed=0)
+            mean, low, high = statistics.over_seeds_and_users(gain, seed=0)
             p_values.append(statistics.sign_flip_test(gain.mean(axis=1), np.zeros(len(gain))).p_value)
             like = next(record for record in base if _is_of(record, stage, condition[0]))
             name = f"ndcg_less_{other_attack if other_stage == stage else other_stage.upper()}"

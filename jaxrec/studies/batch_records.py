@@ -16,7 +16,7 @@ def records_of(
     found: Mapping[continued.Cell, batch_study.Measured],
     gains: Sequence[batch_study.Gain],
 ) -> list[records.Record]:
-    """Of each setting and cell: metrics with t intervals over seeds, the gain with the bootstrap's, and Holm's p."""
+    """Of each setting and cell: metrics with t intervals over seeds, the gain with its own, and Holm's p."""
     k = plan.on.test.list_length
     common: dict[str, Any] = {
         "experiment": experiment, "model": f"MF {continued.dimension(plan.start)}", "dataset": data.title,

@@ -115,7 +115,7 @@ class Gain(NamedTuple):
     """What a setting gains over BPR continued on the same batches.
 
     Attributes:
-        interval: Of the mean difference in NDCG, crossed bootstrap over seeds and users (one seed: t over users).
+        interval: Of the mean difference in NDCG, by `statistics.over_seeds_and_users`.
         p: Of sign flips over seeds, Holm's correction for all settings of all cells.
         smallest_p: The smallest that so many seeds can reach after that correction: above .05, the test cannot tell.
         shift, tail: Mean margin shift of the first epoch; the long tail's share less the control's.

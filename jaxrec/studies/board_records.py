@@ -20,6 +20,10 @@ FLAG = "flag: "
 NOISE = "noise"
 LESS_PLAIN = ", less plain"
 CLEAN = "clean"
+INTERVALS = (
+    "over users where a row has one seed",
+    "over seeds and users where it has more (crossed bootstrap; below ten seeds no narrower than t over seeds)",
+)
 NORMS_ALONE = "norms alone: no gain at a relative epsilon"
 
 
@@ -197,7 +201,9 @@ def page(found: Sequence[Record]) -> str:
     """The board in Markdown, and how to read it."""
     head = next(record for record in found if record.metric != NOT_HERE)
     attacked = next(record for record in found if record.gradient_evaluations)
-    intervals = "over users" if len(head.seeds) == 1 else "of a crossed bootstrap over seeds and users"
+    seeds = sorted({len(record.seeds) for record in found if record.metric != NOT_HERE})
+    there = seeds[0] == 1, seeds[-1] > 1
+    intervals = " or ".join(words for words, some in zip(INTERVALS, there, strict=True) if some)
     notes = [
         f"NDCG@{K} of the test items of {head.users} random users: {head.protocol}.",
         f"Attacks are made anew against each final model, {attacked.attack} ({attacked.oracle}): one perturbation of "
@@ -209,6 +215,7 @@ def page(found: Sequence[Record]) -> str:
         "and all members' too; clean starts are left out. Epsilons of training are shares of the clean mean row "
         "norms, where the row says relative.",
         f"Less plain: paired with the plain row, 95 % intervals {intervals}, not corrected for the number of rows.",
+        *([f"Rows have {', '.join(map(str, seeds))} seeds: levels compare only at equal seeds."] if seeds[1:] else []),
         "Doubts: flags of gradient masking that tripped in the first seed, of those looked for; and gains at an "
         "absolute epsilon that no relative one confirms. Row norms: the largest ratio of a table's mean to the plain "
         "row's.",
