@@ -44,7 +44,7 @@ PLACES = ("run", "rows", "out", "experiment", "data_dir", "data")  # what decide
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import display, files, records, results, run_directory
+    from jaxrec import display, results, run_directory
     from jaxrec.pictures import brittleness
     from jaxrec.studies import model_robustness, model_table
 
@@ -69,8 +69,7 @@ def main(config: Config) -> None:
         rows = [row for row in rows if row.name in found]
         gaps = model_robustness.list_gaps(folder, rows)
         kept = model_robustness.records_of(found, rows, run.data, gaps, seed=seed, white_box=list(made)[1:])
-        records.write_records(folder / "results.json", kept)
-        files.write_text(folder / "results.md", results.page(kept))
+        kept = results.write(folder, kept)
         brittleness.draw(folder / "curve.png", kept, attacks=["noise", model_robustness.WORST])
         display.records_table([r for r in kept if r.attack in (None, "noise", model_robustness.WORST)])
         display.say(f"Everything lies in {folder}/: results.md, results.json, curve.png")

@@ -130,7 +130,7 @@ def publish(path, config: Config, data, setting, found) -> None:
     """The records, both tables and the picture."""
     import numpy as np
 
-    from jaxrec import display, files, records
+    from jaxrec import display, files, results
     from jaxrec.studies import injection_study
 
     mean = lambda values: float(np.mean(list(values)))
@@ -152,14 +152,14 @@ def publish(path, config: Config, data, setting, found) -> None:
             f"| {name} | {of['cosine']:+.3f} | {of['seconds']:.2f} | {of['bytes'] / 2**20:.1f} | {steps:.0f} "
             f"| {by_group[0]:+.1f} | {by_group[1]:+.1f} |"
         )
-    records.write_records(path / "results.json", injection_study.records_of("exact_or_unrolled", data, setting, found))
+    results.write(path, injection_study.records_of("exact_or_unrolled", data, setting, found))
     files.write_text(path / "gradients.md", "\n".join(lines) + "\n")
     cosines = {name: [one["gradients"][name]["cosine"] for one in found] for name in names}
     budget = setting.budget
     title = f"{data.title}, implicit: {budget.num_fakes} fakes of {budget.num_fillers} fillers, {len(found)} targets"
     injection_study.draw(path / "exact_or_unrolled.png", cosines, curves, title=title)
     display.say("\n".join(lines))
-    display.say(f"Everything lies in {path}/: gradients.md, results.json, exact_or_unrolled.png")
+    display.say(f"Everything lies in {path}/: gradients.md, results.md, results.json, exact_or_unrolled.png")
 
 
 METRIC = "target_hit_rate@50"

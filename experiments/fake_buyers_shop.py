@@ -57,7 +57,7 @@ def main(config: Config) -> None:
             names = [f"--{name.replace('_', '-')} {getattr(config, name)}" for name in (small, large)]
             raise errors.InputError(f"Expected {names[0].split()[0]} <= {names[1]}, got {names[0]}.")
     runtime.prepare()
-    from jaxrec import display, files, records, results, run_directory
+    from jaxrec import display, files, results, run_directory
     from jaxrec.studies import shop_study, study
 
     if config.smoke:
@@ -69,9 +69,7 @@ def main(config: Config) -> None:
     with run_directory.open_run(path, config, setting.data.fingerprint, may_change=may_change):
         shop_study.run(path, setting, config.fakes, seeds=seeds)
         found = shop_study.read(path, config.fakes, seeds)
-        recorded = shop_study.records_of(found, setting, seeds=seeds, experiment="fake_buyers_shop")
-        records.write_records(path / "results.json", recorded)
-        files.write_text(path / "results.md", results.page(recorded))
+        results.write(path, shop_study.records_of(found, setting, seeds=seeds, experiment="fake_buyers_shop"))
         files.write_text(path / "shop.md", shop_study.page(found, setting))
         display.say((path / "shop.md").read_text())
         display.say(f"Everything lies in {path}/: shop.md, results.md, results.json")

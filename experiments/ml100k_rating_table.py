@@ -48,7 +48,7 @@ PROTOCOL = "predictions of held-out ratings, cut to 1 to 5"
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from jaxrec import display, files, records, results, run_directory
+    from jaxrec import display, results, run_directory
     from jaxrec.studies import rating_study, study
 
     if config.smoke:
@@ -59,9 +59,7 @@ def main(config: Config) -> None:
         own = config.run_dir and config.run_dir / split
         path = own or study.run_path("ml100k_rating_table", data, config, may_change=DECIDE_NOTHING)
         with run_directory.open_run(path, config, data.fingerprint, may_change=DECIDE_NOTHING) as run:
-            found = [*by_factorisation(config, data, run), *by_biases(config, data)]
-            records.write_records(path / "results.json", found)
-            files.write_text(path / "results.md", results.page(found))
+            found = results.write(path, [*by_factorisation(config, data, run), *by_biases(config, data)])
         display.records_table(found, results.table)
         display.say(f"Everything lies in {path}/: results.md, results.json, metrics.jsonl, checkpoints/")
 
@@ -114,7 +112,7 @@ def records_of(data, model: str, training: str, predicted: list, *, seeds: tuple
     """A record for each error, of predictions for each seed; several seeds have an interval over them."""
     import numpy as np
 
-    from jaxrec import provenance, rating_metrics, records, statistics
+    from jaxrec import provenance, rating_metrics, records, summaries
     from jaxrec.studies import rating_study
 
     test = data.split.test
@@ -123,15 +121,11 @@ def records_of(data, model: str, training: str, predicted: list, *, seeds: tuple
         "protocol": PROTOCOL, "k": None, "seeds": seeds, "users": len(np.unique(test.users)), "step": None,
         "chosen_by": "validation" if chosen else None, "device": provenance.device(), "commit": provenance.commit(),
         "training": f"{training}; on training and validation ratings together", "defence": None,
-        "fingerprint": data.fingerprint["sha256"], **dict.fromkeys(("attack", *records.ADVERSARY)),
+        "fingerprint": data.fingerprint["sha256"], **records.NOBODY,
     }  # fmt: skip
     errors = [rating_metrics.errors(one, rating_study.ratings_of(test)) for one in predicted]
-    made = []
-    for metric in ("rmse", "mae"):
-        summary = statistics.summary(np.array([one[metric] for one in errors]))
-        interval = None if summary.num == 1 else (summary.low, summary.high)
-        made.append(records.Record(**common, metric=metric, value=summary.mean, interval=interval))
-    return made
+    of = lambda metric: summaries.of_seeds([one[metric] for one in errors], **common, metric=metric)
+    return [of(metric) for metric in ("rmse", "mae")]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(config: Config) -> None:
     if config.selected > config.profile_size:
         raise errors.InputError(f"Expected --selected <= --profile-size {config.profile_size}, got {config.selected}.")
     runtime.prepare()
-    from jaxrec import display, files, records, results, run_directory
+    from jaxrec import display, files, results, run_directory
     from jaxrec.studies import poison_study, pore_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
@@ -80,9 +80,7 @@ def main(config: Config) -> None:
         kept = {(None, 0): pore_study.listed(setting, votes), **bounds}
         for name, num, interactions in attacked(config, setting, targets):
             kept[name, num] = pore_study.listed(setting, pore_study.counts(run, setting, f"{name}-{num}", interactions))
-        found = pore_study.records_of("pore_certificate", setting, kept)
-        records.write_records(path / "results.json", found)
-        files.write_text(path / "results.md", results.page(found))
+        found = results.write(path, pore_study.records_of("pore_certificate", setting, kept))
         files.write_text(path / "certified.md", pore_study.table(found, setting.known.num_users))
         pore_study.draw(path / "pore_certificate.png", found, setting.known.num_users)
         taken = pore_study.seconds_per_thousand(run)

@@ -3,7 +3,7 @@
 Examples that share a user share the adversary's perturbation of that user, so that batches of one user after another,
 or of another size, are another defence at the same epsilon. From the same BPR models: APR for each composition and size
 of the batches, epsilon and weight, against BPR continued on the same batches. NDCG@10 of the test items after the last
-epoch is the one metric declared; crossed bootstrap over seeds and users, sign flips over seeds with Holm's correction.
+epoch is the one metric declared; intervals over seeds and users, sign flips over seeds with Holm's correction.
 
 Expected: NDCG@10 less that of the control (5 seeds, one XLA thread of an AMD EPYC, commit 209d324): at epsilon .5
           +.0011 to +.0021 in all six cells; at epsilon 1 from -.0050 (shuffled, 512) to +.0017 (user-blocked, 2,048).
@@ -99,14 +99,12 @@ def publish(path, config: Config, data, plan, found) -> None:
     """Records, the table of gains, and the heat map of their means."""
     import numpy as np
 
-    from jaxrec import display, files, records, results
+    from jaxrec import display, files, results
     from jaxrec.pictures import heat_map
     from jaxrec.studies import batch_records, batch_study, continued
 
     gains = batch_study.gains(found, plan.settings, seed=config.seed)
-    kept = batch_records.records_of("why_apr_papers_disagree", data, plan, found, gains)
-    records.write_records(path / "results.json", kept)
-    files.write_text(path / "results.md", results.page(kept))
+    results.write(path, batch_records.records_of("why_apr_papers_disagree", data, plan, found, gains))
     files.write_text(path / "gains.md", batch_records.page(gains))
     columns = [str(setting) for setting in plan.settings if setting != continued.CONTROL]
     means = np.reshape([gain.interval.mean for gain in gains], (len(found), len(columns)))

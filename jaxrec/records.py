@@ -14,6 +14,7 @@ from jaxrec import errors, files
 ADVERSARY = (
     "surface", "oracle", "epsilon", "epsilon_unit", "gauge", "achieved_norm", "gradient_evaluations", "queries"
 )  # fmt: skip
+NOBODY: dict[str, None] = dict.fromkeys(("attack", *ADVERSARY))  # the fields of a record without an attack
 UNITS = ("absolute", "relative", "of users")
 
 

@@ -18,6 +18,7 @@ from jaxrec import (
     provenance,
     records,
     results,
+    robustness,
     splits,
     summaries,
 )
@@ -33,7 +34,6 @@ THREAT = (
     "looks at test items. The certificates hold for any perturbation, also for one made for a single user by someone "
     "who knows the held-out item."
 )
-PROTOCOL = "full ranking of unseen items, ties against the model"
 
 
 def write(
@@ -61,7 +61,7 @@ def write(
         **loaded.about,
         "split": f"{len(victim.split.train)} training pairs of {victim.split.train.num_users} users and "
         f"{victim.split.train.num_items} items; {len(victim.split.test)} held-out items",
-        "protocol": PROTOCOL,
+        "protocol": robustness.PROTOCOL,
         "fingerprint": loaded.fingerprint,
         "seed of noise and negatives": str(seed),
         "device": device,
@@ -79,7 +79,7 @@ def write(
         defence=loaded.defence,
         dataset=loaded.dataset,
         split="leave-one-out",
-        protocol=PROTOCOL,
+        protocol=robustness.PROTOCOL,
         step=loaded.step,
         chosen_by=None if loaded.step is None else "validation epoch",
         training=loaded.training,
@@ -89,8 +89,7 @@ def write(
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        records.write_records(folder / "results.json", measured)
-        files.write_text(folder / "results.md", results.page(measured))
+        results.write(folder, measured)
         files.write_json(folder / "report.json", shown)
         files.write_text(folder / "report.html", page.render(shown))
     except OSError as error:
@@ -111,7 +110,7 @@ def records_of(findings: Findings, victim: Victim, *, seed: int, **common: Any) 
         cutoffs=(findings.k,),
         tail=tail,
         surface="user and item tables",
-        gauge="as trained" if victim.model.canonical is None else "canonical",
+        gauge=victim.model.gauge,
         **common,
     )
     measured = [m for by_attack in findings.attacked.values() for of_attack in by_attack.values() for m in of_attack]

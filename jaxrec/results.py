@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxrec import records
+from jaxrec import files, records
 from jaxrec.records import Record
 
 NONE = "-"
@@ -14,7 +16,6 @@ CONDITION = (  # causes before effects: rows are told apart by the first of thes
     "model", *ALWAYS, "chosen_by", "surface", "oracle", "training", "dataset", "split", "protocol", "users", "seeds",
     "gradient_evaluations", "queries", "step", "achieved_norm", "device", "commit", "fingerprint",
 )  # fmt: skip
-OF_THE_ATTACK = ("attack", *records.ADVERSARY)
 LEADING = "ndcg"  # the metric of the first look that has its interval and its change under attack
 FIRST_LOOK = ("hit_rate", LEADING, "coverage", "long_tail_share")
 WIDTH = 4  # metrics side by side below
@@ -38,6 +39,22 @@ class _Row(NamedTuple):
         return tuple(self.condition[name] for name in names)
 
 
+def write(folder: str | os.PathLike[str], found: Sequence[Record]) -> list[Record]:
+    """Writes results.json, and results.md, which is made of it.
+
+    Returns:
+        The records as they were written.
+
+    Raises:
+        ValueError: If there is no record, or two for one cell.
+    """
+    folder = pathlib.Path(folder)
+    written = list(found)
+    records.write_records(folder / "results.json", written)
+    files.write_text(folder / "results.md", page(written))
+    return written
+
+
 def first_look(found: Sequence[Record]) -> Table:
     """A row for each condition: NDCG at its first cutoff, its change against the same model without an attack, and the
     hit rate, coverage and long-tail share at that cutoff, where they were measured.
@@ -52,7 +69,7 @@ def first_look(found: Sequence[Record]) -> Table:
         raise ValueError(f"Expected records of {LEADING}, got {', '.join(measured) or 'none'}.")
     numbers = [name for metric in FIRST_LOOK if (name := leading.replace(LEADING, metric, 1)) in measured]
     numbers.insert(numbers.index(leading) + 1, "change")
-    victim = [name for name in CONDITION if name not in OF_THE_ATTACK]
+    victim = [name for name in CONDITION if name not in records.NOBODY]
     clean = {
         row.words(victim): row.cells[leading].value
         for row in rows

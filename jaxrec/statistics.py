@@ -44,6 +44,11 @@ class Summary(NamedTuple):
     high: float
     num: int
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval's ends; None of one unit."""
+        return None if self.num == 1 else (self.low, self.high)
+
 
 class Interval(NamedTuple):
     """A mean and the ends of its interval."""

@@ -57,9 +57,7 @@ def records_of(
         fields |= {"seeds": tuple(seeds), "users": len(first.ranks.users)}
         for k in cutoffs:
             for name in RANKED:
-                values = per_user(condition, name, k)
-                mean, interval = _mean(values)
-                made.append(Record(**fields, metric=name, k=k, value=mean, interval=interval))
+                made.append(of_users(per_user(condition, name, k), **fields, metric=name, k=k))
         num_items = len(tail)
         shares = [np.mean(exposure.long_tail_share(measurement.lists, tail)) for measurement in condition]
         covered = [exposure.coverage(measurement.lists, num_items) for measurement in condition]
@@ -68,9 +66,7 @@ def records_of(
             for name, sd in deviations.items():
                 made.append(Record(**fields, metric=f"{name}_sd", k=cutoffs[0], value=float(sd), interval=None))
         for name, values in (("coverage", covered), ("long_tail_share", shares)):
-            mean, interval = _mean(np.array(values)[:, None])
-            k = first.lists.shape[1]
-            made.append(Record(**fields, metric=name, k=k, value=mean, interval=interval))
+            made.append(of_seeds(values, **fields, metric=name, k=first.lists.shape[1]))
     return made
 
 
@@ -79,11 +75,19 @@ def per_user(condition: Sequence[Measurement], metric: str, k: int) -> np.ndarra
     return np.stack([RANKED[metric](m.ranks.ranks, k, int(m.ranks.num_candidates.max())) for m in condition])
 
 
-def _mean(values: np.ndarray) -> tuple[float, tuple[float, float] | None]:
-    """The mean of values [S, U] and its interval: over users if there is one seed, else over seeds; None of one."""
-    units = values[0] if len(values) == 1 else values.mean(axis=1)
-    summary = statistics.summary(units)
-    return float(values.mean()), None if summary.num == 1 else (summary.low, summary.high)
+def of_seeds(values: Sequence[Any] | np.ndarray, **fields: Any) -> Record:
+    """A record of a mean over seeds, values [S], with its t interval where there are several."""
+    summary = statistics.summary(np.asarray(values, np.float64))
+    return Record(**fields, value=summary.mean, interval=summary.interval)
+
+
+def of_users(values: np.ndarray, **fields: Any) -> Record:
+    """A record of a mean over seeds and users, values [S, U].
+
+    Its t interval is over users if there is one seed, else over the seeds' means.
+    """
+    summary = statistics.summary(values[0] if len(values) == 1 else values.mean(axis=1))
+    return Record(**fields, value=float(values.mean()), interval=summary.interval)
 
 
 def gain_records(
@@ -105,7 +109,8 @@ def gain_records(
     for record, before, after in zip(of_condition, zip(*base, strict=True), zip(*other, strict=True), strict=True):
         gain = per_user(after, "ndcg", k) - per_user(before, "ndcg", k)
         if len(gain) == 1:
-            mean, interval = _mean(gain)
+            of_one = statistics.summary(gain[0])
+            mean, interval = of_one.mean, of_one.interval
             test = statistics.randomisation_test(gain[0], np.zeros_like(gain[0]), seed=0, num_resamples=1999)
         else:
             mean, low, high = statistics.over_seeds_and_users(gain, seed=0)

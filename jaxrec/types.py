@@ -169,6 +169,11 @@ class Model:
     given: Callable[[Interactions], dict[str, PyTree]] | None = None
     sequence: Sequence | None = None
 
+    @property
+    def gauge(self) -> str:
+        """Where relative budgets are stated, in words: "canonical", or "as trained" where there is no such gauge."""
+        return "as trained" if self.canonical is None else "canonical"
+
     def knowing(self, params: Params, known: Interactions) -> Params:
         """The parameters with what is given made from the interactions that are `known`.
 

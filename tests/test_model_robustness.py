@@ -1,13 +1,15 @@
 """What stands for the room that a list has: its gap, in the norms that a relative epsilon is measured in."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrec import evaluate, types
+from jaxrec import evaluate, robustness, types
 from jaxrec.models import biased_mf, ease, mf
-from jaxrec.studies import model_robustness
+from jaxrec.studies import model_robustness, model_table, study
 
 USER = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], np.float32)
 ITEM = np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 4.0], [0.0, 2.0]], np.float32)
@@ -65,3 +67,19 @@ def test_a_model_without_a_gauge_or_a_catalogue_without_a_rest_is_refused():
     solved = ease.model(num_users=3, num_items=4)
     with pytest.raises(ValueError, match="canonical gauge"):
         model_robustness.list_gap(solved, {}, listing([]), length=1)
+
+
+def test_of_one_user_a_record_has_no_interval():
+    interactions = types.Interactions(np.array([0], np.int32), np.array([1], np.int32), 1, 12)
+    data = study.Data(types.Split(interactions, interactions, interactions), "drawn", "drawn", "drawn", {"sha256": "x"})
+    clean = robustness.Measurement(
+        attack="none", epsilon=0.0, unit="relative", oracle="none", achieved_norm=0.0, loss=0.1, queries=1,
+        ranks=evaluate.Ranks(users=np.array([0]), ranks=np.array([1.0]), num_candidates=np.array([11]), num_left_out=0),
+        lists=np.array([[0, 2]]), target_scores=np.zeros(1, np.float32), gradient_evaluations=0, mean_norms={},
+    )  # fmt: skip
+    attacked = [dataclasses.replace(clean, attack="FGSM", epsilon=0.1)]
+    row = model_table.Row("MF", mf.model(num_users=1, num_items=12, dimension=2), "drawn")
+    gaps = {"MF": np.array([0.5])}
+    made = model_robustness.records_of({"MF": [clean, *attacked]}, [row], data, gaps, seed=0, white_box=["FGSM"])
+    assert {record.metric for record in made} >= {"ndcg", "list_overlap", "list_gap"}
+    assert {record.interval for record in made} == {None}

@@ -151,7 +151,8 @@ def test_a_summary_is_the_t_interval():
 
 def test_one_unit_has_no_spread():
     found = statistics.summary(np.array([0.5]))
-    assert (found.mean, found.num) == (0.5, 1)
+    assert (found.mean, found.num, found.interval) == (0.5, 1, None)
+    assert statistics.summary(np.array([0.5, 0.5])).interval == (0.5, 0.5)
     assert np.isnan([found.sd, found.low, found.high]).all()
 
 

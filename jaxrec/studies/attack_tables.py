@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, robustness, splits, statistics, summaries, worst_of
+from jaxrec import display, provenance, records, results, robustness, splits, statistics, summaries, worst_of
 from jaxrec.pictures import forest
 from jaxrec.robustness import Measurement
 from jaxrec.studies.attack_study import Findings, K, Study
@@ -90,8 +90,7 @@ def publish(
     several = len({training.seed for training in found}) > 1
     compared = declared_records(found, declared, made) if several and declared else []
     everything = [*made, *also, *compared]
-    records.write_records(study.folder / "results.json", everything)
-    files.write_text(study.folder / "results.md", results.page(everything))
+    results.write(study.folder, everything)
     forest.draw(study.folder / "table.png", made, metric="ndcg", k=K)
     display.records_table([*made, *also])
     if compared:
@@ -119,7 +118,7 @@ def records_of(study: Study, found: Findings, *, note: str | None = None) -> lis
             cutoffs=[K],
             tail=splits.tail_items(first.victim.split.train),
             surface="user and item tables",
-            gauge="as trained" if first.victim.model.canonical is None else "canonical",
+            gauge=first.victim.model.gauge,
             experiment=study.experiment,
             model=first.model if note is None else f"{first.model}, {note}",
             defence=None if stage == "bpr" else stage.upper(),

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from jaxrec import provenance, records, statistics
+from jaxrec import provenance, records, summaries
 from jaxrec.studies import batch_study, continued, study
 
 
@@ -23,7 +21,7 @@ def records_of(
         "split": data.split_title, "protocol": plan.on.protocol, "seeds": plan.start.seeds, "step": None,
         "chosen_by": "last", "device": provenance.device(), "commit": provenance.commit(),
         "fingerprint": data.fingerprint["sha256"],
-        **dict.fromkeys(("attack", *records.ADVERSARY)),
+        **records.NOBODY,
     }  # fmt: skip
     gained = {(gain.cell, gain.setting): gain for gain in gains}
     made = []
@@ -41,19 +39,13 @@ def records_of(
                 ("last_margin_shift", None): measured.last_shift[number],
                 ("distinct_users", None): measured.distinct_users[number],
             }
-            made += [_record(values, metric=name, k=k, **fields) for (name, k), values in by_seed.items()]
+            made += [summaries.of_seeds(values, metric=name, k=k, **fields) for (name, k), values in by_seed.items()]
             if (cell, setting) in gained:
                 mean, low, high = gained[cell, setting].interval
                 made.append(records.Record(**fields, metric="ndcg_gain", k=k, value=mean, interval=(low, high)))
                 p_value = gained[cell, setting].p
                 made.append(records.Record(**fields, metric="ndcg_gain_holm_p", k=k, value=p_value, interval=None))
     return made
-
-
-def _record(values: np.ndarray, **fields: Any) -> records.Record:
-    summary = statistics.summary(np.asarray(values, np.float64))
-    interval = None if summary.num == 1 else (summary.low, summary.high)
-    return records.Record(**fields, value=summary.mean, interval=interval)
 
 
 def page(gains: Sequence[batch_study.Gain]) -> str:

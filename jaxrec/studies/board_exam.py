@@ -118,7 +118,7 @@ def _examine(
         "tried": tried,
         "step": final.step,
         "seconds": final.seconds,
-        "gauge": "as trained" if final.model.canonical is None else "canonical",
+        "gauge": final.model.gauge,
         "sizes": {name: float(size) for name, size in row_norms(final.surface.get(final.params)).items()},
         "flags": [flag._asdict() for flag in flags],
     }

@@ -64,7 +64,7 @@ def records_of(
 
 
 def _not_here(reason: str, common: Mapping[str, Any]) -> Record:
-    fields: dict[str, Any] = dict.fromkeys(("attack", *records.ADVERSARY, "k", "interval", "step"))
+    fields: dict[str, Any] = {**records.NOBODY, **dict.fromkeys(("k", "interval", "step"))}
     fields |= {**common, "metric": NOT_HERE, "value": 1.0, "seeds": (0,), "users": 0, "training": reason}
     return Record(**fields)
 
@@ -127,8 +127,8 @@ def _of_training(like: Record, abouts: Sequence[Mapping[str, Any]], plain: Seque
     made = []
     for metric, of_seeds in values.items():
         summary = statistics.summary(np.asarray(of_seeds, np.float64))
-        interval = None if summary.num == 1 else (summary.low, summary.high)
-        made.append(dataclasses.replace(like, metric=metric, k=None, value=summary.mean, interval=interval))
+        about = {"metric": metric, "value": summary.mean, "interval": summary.interval}
+        made.append(dataclasses.replace(like, k=None, **about))
     return made
 
 
@@ -263,8 +263,7 @@ def points(found: Sequence[Record]) -> tuple[str, dict[str, list[frontier.Point]
 
 def publish(path: pathlib.Path, found: Sequence[Record]) -> None:
     """Writes the records, their page and the board in a run's directory, and prints the board."""
-    records.write_records(path / "results.json", found)
-    files.write_text(path / "results.md", results.page(found))
+    found = results.write(path, found)
     files.write_text(path / "board.md", page(found))
     files.write_text(path / "board.csv", as_csv(found))
     column, panels = points(found)

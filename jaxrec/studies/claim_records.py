@@ -57,7 +57,7 @@ def records_of(
             cutoffs=[min(10, data.split.train.num_items)],
             tail=splits.tail_items(data.split.train),
             surface="user and item tables",
-            gauge="as trained" if start.model.canonical is None else "canonical",
+            gauge=start.model.gauge,
             defence=None if which.setting == continued.CONTROL else which.arm,
             protocol=_protocol(which),
             training=_training(start, which),
@@ -109,9 +109,7 @@ def publish(
     questions: Sequence[Question],
 ) -> None:
     """Writes results.json, results.md and answers.md; prints the first look and the answers."""
-    made = records_of(experiment, data, start, found, questions)
-    records.write_records(path / "results.json", made)
-    files.write_text(path / "results.md", results.page(made))
+    made = results.write(path, records_of(experiment, data, start, found, questions))
     told = page(questions, answers(found, questions))
     files.write_text(path / "answers.md", told)
     shown = [r for r in made if not r.metric.startswith("ndcg less") and r.protocol.endswith("test items")]

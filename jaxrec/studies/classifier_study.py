@@ -209,8 +209,7 @@ def records_of(
     made = []
     for training in plan.trainings:
         of_training = common | {"defence": training.defence, "training": training.words}
-        nobody = dict.fromkeys(("attack", *records.ADVERSARY))
-        made.append(_accuracy([one[CLEAN] for one in found[training.name]], **of_training, **nobody))
+        made.append(_accuracy([one[CLEAN] for one in found[training.name]], **of_training, **records.NOBODY))
         for threat in plan.threats:
             of_seeds = [one[threat.name] for one in found[training.name]]
             fields = of_training | _adversary(threat, of_seeds)
@@ -247,8 +246,7 @@ def _accuracy(of_seeds: Sequence[Mapping[str, float]], **fields: Any) -> records
 
 def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and accuracy.png."""
-    records.write_records(path / "results.json", found)
-    files.write_text(path / "results.md", results.page(found))
+    found = results.write(path, found)
     accuracies = [record for record in found if record.metric == "accuracy"]
     head = accuracies[0]
     bars.draw(

@@ -15,9 +15,7 @@ CHANGE = f"{HARDENED} less {OVERSAMPLED}"
 
 def publish(directory: pathlib.Path, setting: Setting, *, seeds: Sequence[int], experiment: str) -> None:
     """Writes the records, both pages and the pictures into the directory of `generalisation_study.run`."""
-    found = records_of(directory, setting, seeds=seeds, experiment=experiment)
-    records.write_records(directory / "results.json", found)
-    files.write_text(directory / "results.md", results.page(found))
+    found = results.write(directory, records_of(directory, setting, seeds=seeds, experiment=experiment))
     files.write_text(directory / "detectors.md", page(found, setting))
     of = {(r.model, r.defence, r.attack): (r.value, r.interval) for r in found if r.metric == "recall"}
     learned = [(name, what) for name in setting.estimators for what in (UNSEEN, SEEN)]
@@ -61,7 +59,7 @@ def records_of(directory: pathlib.Path, setting: Setting, *, seeds: Sequence[int
             found[name, CHANGE, attack] = [{key: one[key] - other[key] for key in one} for one, other in pairs]
     made = []
     for (model, learned, attack), figures in found.items():
-        fields = {**common, **poison_records.NOBODY, **adversary, "attack": attack}
+        fields = {**common, **records.NOBODY, **adversary, "attack": attack}
         made += poison_records.summarised(figures, model=model, defence=learned, **fields)
     return made
 
@@ -71,8 +69,7 @@ def page(found: Sequence[Record], setting: Setting) -> str:
     of = {(r.model, r.defence, r.attack, r.metric): r for r in found}
     columns = [(name, what) for name in setting.estimators for what in (UNSEEN, SEEN)]
     columns += [(name, None) for name in setting.references]
-    heads = ["kind", *(f"{name}, {what}" if what else name for name, what in columns)]
-    lines = [heads, ["---", *["--:"] * len(columns)]]
+    heads, lines = [f"{name}, {what}" if what else name for name, what in columns], []
     for kind in setting.tested:
         cells = [[_shown(of[*column, kind, metric]) for metric in ("auc", "recall")] for column in columns]
         lines.append([kind, *map(" / ".join, cells)])
@@ -80,15 +77,16 @@ def page(found: Sequence[Record], setting: Setting) -> str:
     attacks = {PLAIN: ("auc", "recall", "precision", "false_positive_rate"), setting.start: ("recall", "push")}
     attacks |= {f"{setting.start}, adaptive": ("auc", "recall", "precision", "push")}
     wanted = [(attack, metric) for attack, metrics in attacks.items() for metric in metrics]
-    below = [["detector", "learned from", *(f"{attack}: {metric}" for attack, metric in wanted)]]
-    below.append(["---", "---", *["--:"] * len(wanted)])
+    below = []
     for name in setting.estimators:
         for regime in (PLAIN, OVERSAMPLED, HARDENED, CHANGE):
             cells = [of.get((name, regime, *which)) for which in wanted]
             below.append([name, regime, *(_shown(cell) if cell else "" for cell in cells)])
-    tables = ["\n".join(f"| {' | '.join(line)} |" for line in table) for table in (lines, below)]
+    headings = [f"{attack}: {metric}" for attack, metric in wanted]
+    first = results.markdown(results.Table(["kind"], heads, lines))
+    second = results.markdown(results.Table(["detector", "learned from"], headings, below))
     words = f"AUC / recall. Realised false-positive rates: {min(rates):.3f} to {max(rates):.3f}."
-    return f"{words}\n\n{tables[0]}\n\n{tables[1]}\n"
+    return f"{words}\n\n{first}\n\n{second}\n"
 
 
 def _shown(record: Record) -> str:

@@ -102,9 +102,7 @@ def hit_rate(surrogate: Surrogate, known: Interactions, targets: np.ndarray, row
 
 def publish(directory: pathlib.Path, setting: Setting, *, share: float, seeds: Sequence[int], experiment: str) -> None:
     """Writes the records, both pages and the picture of what `run` has found into its directory."""
-    found = records_of(directory, setting, share=share, seeds=seeds, experiment=experiment)
-    records.write_records(directory / "results.json", found)
-    files.write_text(directory / "results.md", results.page(found))
+    found = results.write(directory, records_of(directory, setting, share=share, seeds=seeds, experiment=experiment))
     files.write_text(directory / "limits.md", page(found))
     title = f"{setting.data.title}: what limits learned fakes"
     dots.draw(directory / "limits.png", _panels(found), x="change of the targets' hit ratio, points", title=title)
@@ -124,12 +122,12 @@ def records_of(
         "users": setting.known.num_users, "chosen_by": None,
         "protocol": f"all unseen items, ties against; mean of {num} targets over users who have them not",
     }  # fmt: skip
-    adversary = poison_records.NOBODY | {"surface": "fake users", "epsilon": share, "epsilon_unit": "of users"}
+    adversary = records.NOBODY | {"surface": "fake users", "epsilon": share, "epsilon_unit": "of users"}
     heads = [group for group in setting.targets if group != ALL]
     made = []
     for victim in setting.victims:
         clean = [{_name(HIT_RATE, setting): one[ALL]} for one in _clean(directory, setting, victim, seeds)]
-        made += poison_records.summarised(clean, model=victim, **common, **poison_records.NOBODY)
+        made += poison_records.summarised(clean, model=victim, **common, **records.NOBODY)
     for attack, (how, members) in itertools.product(setting.make, {TOGETHER: [ALL], ALONE: heads}.items()):
         cases = [Case(attack, "push", group, share) for group in members]
         for victim in (*setting.victims, *([UNROUNDED] if EASE in setting.victims else [])):
@@ -172,11 +170,10 @@ def page(found: Sequence[Record]) -> str:
     before = {r.model: r.value for r in found if r.metric == HIT_RATE}
     of = {(r.attack, r.model): r for r in found if r.metric == CHANGE}
     models = list(dict.fromkeys(model for _, model in of))
-    lines = [["fakes", *models], ["---", *["--:"] * len(models)]]
-    lines.append(["before", *(f"{before[model]:.3f}" if model in before else "" for model in models)])
+    lines = [["before", *(f"{before[model]:.3f}" if model in before else "" for model in models)]]
     for attack in dict.fromkeys(attack for attack, _ in of):
         lines.append([str(attack), *(poison_records.points(of.get((attack, model))) for model in models)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return results.markdown(results.Table(["fakes"], models, lines)) + "\n"
 
 
 def _panels(found: Sequence[Record]) -> dict[str, dict[str, dict[str, dots.Dot]]]:

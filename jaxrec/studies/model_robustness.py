@@ -199,16 +199,16 @@ def records_of(
             cutoffs=[10],
             tail=splits.tail_items(data.split.train),
             surface="all tables of rows",
-            gauge="as trained" if row.model.canonical is None else "canonical",
+            gauge=row.model.gauge,
             **common,
         )
         made += of_row
         of_ndcg = [record for record in of_row if record.metric == "ndcg"]
         for record, each in zip(of_ndcg, measured, strict=True):
             kept = statistics.summary(overlap(each, clean))
-            shared = {"metric": OVERLAP, "value": kept.mean, "interval": (kept.low, kept.high)}
+            shared = {"metric": OVERLAP, "value": kept.mean, "interval": kept.interval}
             made.append(dataclasses.replace(record, **shared))
         if row.name in gaps:
             gap = statistics.summary(gaps[row.name])
-            made.append(dataclasses.replace(of_ndcg[0], metric=GAP, value=gap.mean, interval=(gap.low, gap.high)))
+            made.append(dataclasses.replace(of_ndcg[0], metric=GAP, value=gap.mean, interval=gap.interval))
     return made

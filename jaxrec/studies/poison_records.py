@@ -6,24 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import display, files, poison_evaluation, provenance, records, results, statistics
+from jaxrec import display, files, poison_evaluation, provenance, records, results, summaries
 from jaxrec.pictures import poisoning
 from jaxrec.records import Record
 from jaxrec.studies import poison_study
 from jaxrec.studies.poison_study import Case, Setting
 
 Figures = Mapping[str, float]  # as of `poison_evaluation.figures`
-NOBODY = dict.fromkeys(("attack", *records.ADVERSARY))
 
 
 def publish(
     directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, seeds: Sequence[int], experiment: str
 ) -> None:
     """Writes what `poison_study.run` has found into its directory: the records, both pages and the picture."""
-    found = records_of(directory, setting, cases, seeds=seeds, experiment=experiment)
+    found = results.write(directory, records_of(directory, setting, cases, seeds=seeds, experiment=experiment))
     cutoff = max(setting.cutoffs)
-    records.write_records(directory / "results.json", found)
-    files.write_text(directory / "results.md", results.page(found))
     files.write_text(directory / "targets.md", page(found, cutoff))
     poisoning.draw(directory / "poisoning.png", found, metric="target_hit_rate_change", k=cutoff)
     display.say((directory / "targets.md").read_text())
@@ -49,7 +46,7 @@ def records_of(
     for victim in setting.victims:
         clean = [files.read_json(poison_study.clean_path(directory, victim, seed)) for seed in seeds]
         own = [{name: x for name, x in one["head"].items() if not _of_targets(name)} for one in clean]
-        made += summarised(own, model=victim, defence=None, **common, **NOBODY)
+        made += summarised(own, model=victim, defence=None, **common, **records.NOBODY)
         for case in cases:
             rows: dict[str | None, list[Figures]] = {None: read("measured", victim, case)}
             if poison_study.is_defended(setting, case):
@@ -66,7 +63,7 @@ def records_of(
 
 def _adversary(case: Case) -> dict[str, Any]:
     """What the fields of an adversary say of a case."""
-    return NOBODY | {
+    return records.NOBODY | {
         "attack": case.words, "surface": "fake users", "epsilon": case.share, "epsilon_unit": "of users"
     }  # fmt: skip
 
@@ -110,9 +107,7 @@ def summarised(found: Sequence[Figures], **fields: Any) -> list[Record]:
     made = []
     for name, values in _by_name(found).items():
         metric, _, k = name.partition("@")
-        summary = statistics.summary(np.array(values))
-        interval = None if summary.num == 1 else (summary.low, summary.high)
-        made.append(Record(metric=metric, k=int(k) if k else None, value=summary.mean, interval=interval, **fields))
+        made.append(summaries.of_seeds(values, metric=metric, k=int(k) if k else None, **fields))
     return made
 
 
@@ -127,13 +122,13 @@ def page(found: Sequence[Record], cutoff: int) -> str:
     rows = dict.fromkeys((r.attack, r.epsilon, r.defence) for r in found if r.attack)
 
     heads = ["attack", "fakes", "defence", *victims, *(name.removeprefix("detector: ") for name in detectors)]
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for row in rows:
         aucs = [of.get((*row[:2], None, name, "auc", None)) for name in detectors]
         shown = [f"{r.value:.2f}" if r and row[2] is None else "" for r in aucs]
         changes = [of[(*row, victim, "target_hit_rate_change", cutoff)] for victim in victims]
         lines.append([row[0], f"{row[1]:.1%}", row[2] or "", *map(points, changes), *shown])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return results.markdown(results.Table(heads, [], lines)) + "\n"
 
 
 def points(record: Record | None) -> str:

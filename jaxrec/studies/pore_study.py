@@ -169,7 +169,7 @@ def records_of(experiment: str, setting: Setting, kept: Kept) -> list[records.Re
         }  # fmt: skip
         for metric, values in pore.figures(items, num_relevant, setting.k).items():
             mean = statistics.summary(values)
-            found = {"metric": metric, "value": mean.mean, "interval": (mean.low, mean.high)}
+            found = {"metric": metric, "value": mean.mean, "interval": mean.interval}
             made.append(records.Record(**{**common, **(adversary if attack else {}), **found}))
     return made
 
@@ -184,12 +184,12 @@ def table(found: Sequence[records.Record], num_users: int) -> str:
     }
     k = found[0].k
     heads = ["fake users", *(f"{metric}@{k}, {attack}" for metric in METRICS for attack in attacks)]
-    lines = [heads, ["--:"] * len(heads)]
+    lines = []
     clean = ", ".join(f"{metric}@{k} {results.cell_of(of[None, 0, metric])}" for metric in METRICS)
     for num in sorted(shown):
         cells = [of.get((attack, num, metric)) for metric in METRICS for attack in attacks]
         lines.append([str(num), *(f"{r.value:.4f}" if r else "" for r in cells)])
-    return f"Clean: {clean}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return f"Clean: {clean}\n\n{results.markdown(results.Table([], heads, lines))}\n"
 
 
 def draw(path: pathlib.Path, found: Sequence[records.Record], num_users: int) -> None:

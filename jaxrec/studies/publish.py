@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, robustness, splits, summaries
+from jaxrec import display, provenance, records, results, robustness, splits, summaries
 from jaxrec.pictures import curves
 from jaxrec.studies import staged
 
@@ -45,7 +45,7 @@ def records_of(
                 cutoffs=[k for k in (10, 50, 100) if k <= train_data.num_items],
                 tail=splits.tail_items(train_data),
                 surface=adversary.surface_name,
-                gauge="as trained" if setting.model.canonical is None else "canonical",
+                gauge=setting.model.gauge,
                 defence=stage.defence,
                 training=stage.training,
                 step=round(float(np.mean(steps))),
@@ -70,8 +70,7 @@ def _chosen(outcome: staged.Outcome):
 
 def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and curve.png."""
-    records.write_records(path / "results.json", found)
-    files.write_text(path / "results.md", results.page(found))
+    found = results.write(path, found)
     curves.draw(path / "curve.png", found, metric="ndcg", k=10)
 
 

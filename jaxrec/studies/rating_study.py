@@ -23,7 +23,7 @@ from jaxrec import (
     run_directory,
     sampling,
     splits,
-    statistics,
+    summaries,
     train,
 )
 from jaxrec.datasets import locate
@@ -156,18 +156,17 @@ def records_of(
         f"(RMSE {choice.valid_rmse:.4f}, seed {seeds[0]}), then trained on training and validation ratings",
         "fingerprint": setting.data.fingerprint["sha256"],
     }  # fmt: skip
-    nobody = dict.fromkeys(("attack", *records.ADVERSARY))
     clean = {name: [one.errors[name] for one in found] for name in found[0].errors}
     clean["predicted_fours"] = [one.num_fours for one in found]
     clean["predicted_fours_share"] = [one.num_fours / len(test) for one in found]
-    made = [_record(values, metric=name, **common, **nobody) for name, values in clean.items()]
+    made = [summaries.of_seeds(values, metric=name, **common, **records.NOBODY) for name, values in clean.items()]
     by_curve = list(zip(*(one.curves for one in found), strict=True))
     for curves in by_curve:
         for place, level in enumerate(rating_attack.LEVELS):
             values = [curve.smallest[place] for curve in curves]
             if None not in values:
                 metric = f"{curves[0].unit}_epsilon_{level * 100:.0f}"
-                made.append(_record(values, metric=metric, **common, **_adversary(curves[0])))
+                made.append(summaries.of_seeds(values, metric=metric, **common, **_adversary(curves[0])))
     for curves in by_curve:
         for place, epsilon in enumerate(curves[0].epsilons):
             reached = {
@@ -175,14 +174,13 @@ def records_of(
                 "achieved_norm": max(curve.achieved_norms[place] for curve in curves),
             }  # fmt: skip
             values = [curve.shares[place] for curve in curves]
-            made.append(_record(values, metric=SHARE, **common, **(_adversary(curves[0]) | reached)))
+            made.append(summaries.of_seeds(values, metric=SHARE, **common, **(_adversary(curves[0]) | reached)))
     return made
 
 
 def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and curve.png."""
-    records.write_records(path / "results.json", found)
-    files.write_text(path / "results.md", results.page(found))
+    found = results.write(path, found)
     shares.draw(path / "curve.png", found, metric=SHARE)
 
 
@@ -274,10 +272,3 @@ def _adversary(curve: rating_attack.Curve) -> dict[str, Any]:
         "gradient_evaluations": curve.gradient_evaluations,
         "queries": curve.queries,
     }
-
-
-def _record(values: Sequence[float | None], **fields: Any) -> records.Record:
-    """The mean over seeds, with its t interval where there are several."""
-    summary = statistics.summary(np.asarray(values, np.float64))
-    interval = None if summary.num == 1 else (summary.low, summary.high)
-    return records.Record(**fields, value=summary.mean, interval=interval)

@@ -25,6 +25,7 @@ from jaxrec import (
     provenance,
     records,
     recovery,
+    results,
     splits,
     statistics,
 )
@@ -212,7 +213,7 @@ def records_of(
         adversary = {
             "attack": setting.attack, "surface": "fake users", "epsilon": share, "epsilon_unit": "of users"
         }  # fmt: skip
-        common |= poison_records.NOBODY | (adversary if share else {})
+        common |= records.NOBODY | (adversary if share else {})
         for name in ("plain", "defended", "detector"):
             of = {
                 "model": "detector" if name == "detector" else "recommender",
@@ -223,7 +224,7 @@ def records_of(
             named = {f"exposure_{name}@{setting.cutoff}": x for name, x in back.items()}
             made += poison_records.summarised([named], model="defence", defence=None, **common)
     met = {f"gate: {name}": float(value) for name, value in gates(found, setting).items() if value is not None}
-    return made + poison_records.summarised([met], model="gates", defence=None, **{**common, **poison_records.NOBODY})
+    return made + poison_records.summarised([met], model="gates", defence=None, **{**common, **records.NOBODY})
 
 
 def page(found: Mapping[float, Sequence[Figures]], setting: Setting) -> str:
@@ -234,7 +235,7 @@ def page(found: Mapping[float, Sequence[Figures]], setting: Setting) -> str:
         summary = statistics.summary(np.array(values))
         return f"{summary.mean:.4f}" + (f" ± {summary.high - summary.mean:.4f}" if summary.num > 1 else "")
 
-    lines = [["fakes", "recommender", *names], ["---", "---", *["--:"] * len(names)]]
+    lines = []
     for share, cells in found.items():
         for kind in ("plain", "defended"):
             values = [shown([one[kind][name] for one in cells]) for name in names]
@@ -246,4 +247,5 @@ def page(found: Mapping[float, Sequence[Figures]], setting: Setting) -> str:
         back = taken_back(found, share, f"exposure@{setting.cutoff}")
         parts = {**seen, **{name: f"{value:.0%}" for name, value in back.items()}}
         listed.append(f"- {share:.0%} fakes: {', '.join(f'{name} {text}' for name, text in parts.items())}")
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + "\n".join(listed) + "\n"
+    table = results.markdown(results.Table(["fakes", "recommender"], names, lines))
+    return f"{table}\n\n" + "\n".join(listed) + "\n"

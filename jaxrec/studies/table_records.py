@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import bench, display, exposure, files, provenance, records, results, run_directory, splits, statistics
+from jaxrec import bench, display, exposure, files, provenance, records, results, run_directory, splits, summaries
 from jaxrec.pictures import learning_curves
 from jaxrec.studies import model_table, study
 from jaxrec.types import InputError, Interactions
@@ -31,7 +31,7 @@ def records_of(
         "experiment": experiment, "defence": None, "dataset": data.title, "split": data.split_title,
         "protocol": on.protocol, "device": provenance.device(),
         "commit": provenance.commit(), "fingerprint": data.fingerprint["sha256"],
-        **dict.fromkeys(("attack", *records.ADVERSARY)),
+        **records.NOBODY,
     }  # fmt: skip
     made = []
     for row in rows:
@@ -50,20 +50,12 @@ def records_of(
                 values = np.stack(
                     [model_table.METRICS[name](cell.measured.ranks, k, on.test.num_ranked) for cell in cells]
                 )
-                made.append(_record(values, metric=name, k=k, **fields))
+                made.append(summaries.of_users(values, metric=name, k=k, **fields))
         for name, of_lists in exposures.items():
-            values = np.array([[of_lists(cell.measured.lists)] for cell in cells])
-            made.append(_record(values, metric=name, k=on.test.list_length, **fields))
-        made.append(_record(np.array([[cell.seconds] for cell in cells]), metric="seconds", k=None, **fields))
+            values = [of_lists(cell.measured.lists) for cell in cells]
+            made.append(summaries.of_seeds(values, metric=name, k=on.test.list_length, **fields))
+        made.append(summaries.of_seeds([cell.seconds for cell in cells], metric="seconds", k=None, **fields))
     return made
-
-
-def _record(values: np.ndarray, **fields: Any) -> records.Record:
-    """The mean of values [S, U] with its interval: over users if there is one seed, else over seeds' means."""
-    units = values[0] if len(values) == 1 else values.mean(axis=1)
-    summary = statistics.summary(units)
-    interval = None if summary.num == 1 else (summary.low, summary.high)
-    return records.Record(**fields, value=float(values.mean()), interval=interval)
 
 
 def exposures(train: Interactions) -> dict[str, Callable[[np.ndarray], float]]:
@@ -83,8 +75,7 @@ def write(
     Args:
         published: {row: {"ndcg@10": value}}.
     """
-    records.write_records(path / "results.json", found)
-    files.write_text(path / "results.md", results.page(found))
+    found = results.write(path, found)
     if published:
         files.write_text(path / "beside_published.md", beside(found, published))
 

@@ -21,7 +21,7 @@ from jaxrec import (
     records,
     results,
     sampling,
-    statistics,
+    summaries,
     text_classifier,
     texts,
     train,
@@ -276,8 +276,7 @@ def records_of(
         model = one.name.split(",")[0]
         of_filter = common | {"model": model, "defence": one.defence, "training": one.words}
         of_filter["users"] = int(of_seeds[0][CLEAN]["texts"])
-        nobody = dict.fromkeys(("attack", *records.ADVERSARY))
-        made += _records([each[CLEAN] for each in of_seeds], of_filter | nobody)
+        made += _records([each[CLEAN] for each in of_seeds], of_filter | records.NOBODY)
         for threat in plan.threats:
             if one.name in threat.against:
                 for k in plan.budgets:
@@ -298,18 +297,12 @@ def _adversary(threat: Threat, k: int, of_seeds: Sequence[Mapping[str, Any]]) ->
 
 def _records(of_seeds: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> list[records.Record]:
     """A record for each of `METRICS`."""
-    made = []
-    for metric in METRICS:
-        of_metric = statistics.summary(np.array([one[metric] for one in of_seeds], np.float64))
-        interval = None if of_metric.num == 1 else (of_metric.low, of_metric.high)
-        made.append(records.Record(**fields, metric=metric, value=of_metric.mean, interval=interval))
-    return made
+    return [summaries.of_seeds([one[metric] for one in of_seeds], **fields, metric=metric) for metric in METRICS]
 
 
 def write(path: pathlib.Path, found: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and edits.png."""
-    records.write_records(path / "results.json", found)
-    files.write_text(path / "results.md", results.page(found))
+    found = results.write(path, found)
     draw(path / "edits.png", found)
 
 

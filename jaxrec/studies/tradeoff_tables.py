@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import display, files, provenance, records, results, statistics, tradeoff
+from jaxrec import display, provenance, records, results, summaries, tradeoff
 from jaxrec.pictures import points
 from jaxrec.studies.attack_study import K, Study, Training
 from jaxrec.studies.tradeoff_study import AS_TRAINED, LOSS, Findings, Losses, Point
@@ -33,7 +33,7 @@ def records_of(study: Study, found: Findings, losses: Losses, *, keep: float) ->
         common: dict[str, Any] = {
             "experiment": study.experiment, "defence": None if stage == "bpr" else stage.upper(),
             "dataset": first.dataset, "split": "leave-one-out, a validation item", "protocol": PROTOCOL,
-            **dict.fromkeys(("attack", *records.ADVERSARY)), "seeds": tuple(seeds), "step": None,
+            **records.NOBODY, "seeds": tuple(seeds), "step": None,
             "users": len(np.unique(first.victim.split.test.users)), "chosen_by": "validation epoch",
             "device": provenance.device(), "commit": provenance.commit(), "fingerprint": first.fingerprint,
         }  # fmt: skip
@@ -48,16 +48,15 @@ def records_of(study: Study, found: Findings, losses: Losses, *, keep: float) ->
             values = {name: [each["test"][name] for each in measured] for name in measured[0]["test"]}
             values["ndcg_gain"] = [a - b["test"]["ndcg"] for a, b in zip(values["ndcg"], base, strict=True)]
             values["validation_ndcg"] = [each["validation"]["ndcg"] for each in measured]
-            made += [_record(each, metric=name, k=K, **about) for name, each in values.items()]
+            made += [summaries.of_seeds(each, metric=name, k=K, **about) for name, each in values.items()]
             for name, places in (("non_dominated", front), ("chosen", chosen)):
-                made.append(_record([float((stage, point) in places)], metric=name, k=None, **about))
+                made.append(summaries.of_seeds([float((stage, point) in places)], metric=name, k=None, **about))
     return made
 
 
 def publish(study: Study, found: Findings, made: Sequence[records.Record]) -> None:
     """Writes results.json, results.md and curve.png; prints what was chosen."""
-    records.write_records(study.folder / "results.json", made)
-    files.write_text(study.folder / "results.md", results.page(made))
+    made = results.write(study.folder, made)
     points.draw(
         study.folder / "curve.png",
         _series(found, made),
@@ -114,11 +113,3 @@ def _series(found: Findings, made: Sequence[records.Record]) -> dict[str, list[p
             shown = points.Point((of(AIMS[1]), of(AIMS[2])), of("ndcg"), bool(of("non_dominated")))
             series.setdefault(f"{record.defence or 'BPR'}, {method}", []).append(shown)
     return series
-
-
-def _record(values: Sequence[float], **fields: Any) -> records.Record:
-    """The mean over seeds, with its t interval where there are several."""
-    summary = statistics.summary(np.asarray(values, np.float64))
-    return records.Record(
-        **fields, value=summary.mean, interval=None if summary.num == 1 else (summary.low, summary.high)
-    )
