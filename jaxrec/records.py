@@ -32,6 +32,7 @@ class Record:
         seeds: Training seeds; `users` is how many were measured.
         chosen_by: What chose the step: "validation", "last".
         training: The schedule in words.
+        device, commit: Where and by which code it was measured; all of them where a run was opened on several.
         fingerprint: SHA-256 of the data.
 
     Raises:

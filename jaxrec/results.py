@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,9 @@ class _Row(NamedTuple):
 def write(folder: str | os.PathLike[str], found: Sequence[Record]) -> list[Record]:
     """Writes results.json, and results.md, which is made of it.
 
+    In a run directory that was opened more than once, records name the commits and devices of all openings
+    (`run_directory.open_run`): what they hold may have been measured at any of them.
+
     Returns:
         The records as they were written.
 
@@ -49,7 +53,10 @@ def write(folder: str | os.PathLike[str], found: Sequence[Record]) -> list[Recor
         ValueError: If there is no record, or two for one cell.
     """
     folder = pathlib.Path(folder)
-    written = list(found)
+    config = folder / "config.json"
+    openings = files.read_json(config).get("openings", []) if config.exists() else []
+    made_at = {name: ", ".join(dict.fromkeys(each[name] for each in openings)) for name in ("device", "commit")}
+    written = [dataclasses.replace(record, **made_at) for record in found] if openings else list(found)
     records.write_records(folder / "results.json", written)
     files.write_text(folder / "results.md", page(written))
     return written

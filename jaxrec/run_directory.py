@@ -2,7 +2,7 @@
 
 runs/<experiment>/<name>/
   lock            who works here; one process at a time
-  config.json     Config, data fingerprint, versions, commit, device
+  config.json     Config, data fingerprint, versions, commit, device; every commit and device it was opened with
   metrics.jsonl   one line per logged step; byte-identical however often the run was interrupted
   timings.jsonl   wall times, outside that law
   checkpoints/    one folder per model and seed
@@ -52,7 +52,8 @@ def open_run(
 
     A run goes on only with the config and the data it began with; a field that was not there yet must be None, which
     asks for nothing. The fields in `may_change` may differ; so may versions, commit and device, with a warning on
-    stderr, because the bytes of what follows may then differ too.
+    stderr, because the bytes of what follows may then differ too. Every commit with its device is kept in config.json,
+    in order, for the records (`results.write`).
 
     Args:
         path: The directory; made if absent.
@@ -75,11 +76,14 @@ def open_run(
             "device": provenance.device(),
         }
         now = files.as_json(now)
-        recorded = _read_config(path)
+        recorded, opening = _read_config(path), {name: now[name] for name in ("commit", "device")}
         if recorded is None:
-            files.write_json(path / "config.json", now)
+            files.write_json(path / "config.json", {**now, "openings": [opening]})
         else:
+            openings = recorded.pop("openings", [{name: recorded[name] for name in opening}])
             _check_same(path, recorded, now, may_change)
+            if opening not in openings:
+                files.write_json(path / "config.json", {**recorded, "openings": [*openings, opening]})
         logs = [files.Log(path / name) for name in ("metrics.jsonl", "timings.jsonl")]
         for log in logs:
             stack.callback(log.close)

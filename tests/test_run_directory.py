@@ -11,9 +11,10 @@ import subprocess
 import sys
 import textwrap
 
+import measured
 import pytest
 
-from jaxrec import files, run_directory
+from jaxrec import files, provenance, records, results, run_directory
 from jaxrec.types import InputError
 
 
@@ -115,6 +116,26 @@ def test_another_environment_is_warned_of_not_refused(tmp_path, capsys):
         assert not run.is_new
     (warning,) = capsys.readouterr().err.splitlines()
     assert 'versions.jax: "0.0.1" -> ' in warning
+
+
+def test_records_name_every_commit_and_device_that_the_run_was_opened_with(tmp_path, monkeypatch):
+    """Also of a run that began before openings were kept; what is opened alike adds nothing."""
+    made = measured.record(device="now", commit="now")
+    assert results.write(tmp_path, [made]) == [made], "outside of a run records are as they were made"
+    for commit, device in (("a1", "cpu"), ("b2", "cpu"), ("a1", "cpu"), ("b2", "gpu")):
+        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(provenance, "device", lambda device=device: device)
+        with run_directory.open_run(tmp_path, Config(), DATA):
+            written = results.write(tmp_path, [made])
+        if commit == "a1":
+            recorded = json.loads((tmp_path / "config.json").read_text())
+            assert (recorded["commit"], recorded["device"]) == ("a1", "cpu")
+            if len(recorded["openings"]) == 1:
+                del recorded["openings"]
+                files.write_json(tmp_path / "config.json", recorded)
+    assert (written[0].commit, written[0].device) == ("a1, b2", "cpu, gpu")
+    assert records.read_records(tmp_path / "results.json") == written
+    assert (tmp_path / "results.md").read_text() == results.page(written)
 
 
 @pytest.mark.parametrize("spoilt", ["{", "[1]"])
