@@ -1,7 +1,8 @@
 """What a defender does with suspicion: leaves users out of the training, or lets them count for less.
 
 A user who is left out keeps their number, so that ids fit, and is served all the same: `Model.knowing(params, all)`
-gives models that score by histories theirs back, `Model.solve_users` and `fold_in` give users of a factorisation a row.
+gives models that score by histories theirs back, `Model.solve_users` and `fold_in` give users of a factorisation, or of
+a graph (LightGCN), a row.
 """
 
 import jax

@@ -151,7 +151,8 @@ class Model:
         solve: (training interactions, key) -> params, where the model is not trained by steps: closed forms, counts,
             alternating sweeps. On the host.
         solve_users: (params, interactions that are known) -> params with the rows of all users solved anew beside item
-            rows as they are; None where users have no rows that are solved. On the host.
+            rows as they are, or of a graph the rows of users who have no edge there; None where users have no rows that
+            are solved. On the host.
         given: interactions that are known -> entries of params["given"], what scores read of them: histories, a graph.
             Made anew for each split: the test may know the validation items. On the host; None where nothing is given.
         sequence: The parts of a model of item sequences.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec import profiles
 from jaxrec.models import mf
 from jaxrec.types import Array, Interactions, Model, Params, PyTree
 
@@ -42,7 +43,8 @@ def model(
     Returns:
         A `Model` with tables "user" [U, D] and "item" [I, D], the embeddings before propagation. What is given is the
         graph of the interactions that are known. The published protocol keeps the graph of training for the test:
-        `model.knowing(params, split.train)`. A node without an edge has its own embedding, divided by K + 1. Every
+        `model.knowing(params, split.train)`. A node without an edge has its own embedding, divided by K + 1; a user of
+        whom items are known all the same is served beside the graph by `solve_users`, which is `with_newcomers`. Every
         score depends on every row, so `reads` is None. Gradients are reverse-mode only. `score_all` propagates at each
         call; in `evaluate` XLA moves that out of the loop over chunks of users.
 
@@ -67,6 +69,7 @@ def model(
         reads=None,
         canonical=None,
         given=functools.partial(graph, chunk_size=chunk_size),
+        solve_users=functools.partial(with_newcomers, num_layers=num_layers),
     )
 
 
@@ -75,6 +78,29 @@ def propagated(params: Params, *, num_layers: int) -> Params:
     user, item = params["tables"]["user"], params["tables"]["item"]
     mean: Array = _mean_of_layers(num_layers, jnp.concatenate([user, item]), params["given"])
     return {**params, "tables": {"user": mean[: len(user)], "item": mean[len(user) :]}}
+
+
+def with_newcomers(params: Params, known: Interactions, *, num_layers: int) -> Params:
+    """The params with rows for users without an edge in the graph of whom items are known; nobody else is served other.
+
+    Their layers are what their history makes of the items' layers, in which they have no part, beside a layer 0 of
+    nothing, for they have no embedding that was trained:
+
+        layer k + 1 of u = sum over u's items i of  (layer k of i) / sqrt(items of u * degree of i)
+
+    As they are in nobody's propagation, the sum of these layers as an embedding gives the same scores. It is 0 where
+    no item of theirs has an edge, or `num_layers` is 0.
+    """
+    user, item, scale = params["tables"]["user"], params["tables"]["item"], np.asarray(params["given"]["scale"])
+    layer, of_items = jnp.concatenate([user, item]), np.zeros(item.shape, item.dtype)
+    for _ in range(num_layers):
+        of_items = of_items + layer[len(user) :]
+        layer = propagate(params["given"], layer)
+    history = profiles.matrix(known)
+    counts = np.diff(history.indptr)
+    new = np.flatnonzero((scale[: len(user)] == 0) & (counts > 0))
+    rows = history[new] @ (scale[len(user) :, None] * np.asarray(of_items)) / np.sqrt(counts[new])[:, None]
+    return {**params, "tables": {**params["tables"], "user": user.at[new].set(rows.astype(user.dtype))}}
 
 
 def graph(known: Interactions, *, chunk_size: int = 1024) -> dict[str, Array]:

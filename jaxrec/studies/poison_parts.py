@@ -120,14 +120,12 @@ def victims(
             batch_size=512,
             draw=functools.partial(sampling.negatives, num=4),
         ),
-        "LightGCN": poison_victims.of_graph(
-            poison_victims.by_steps(
-                functools.partial(lightgcn.model, **factors),
-                lambda model: objectives.pairwise(model=model, l2=1e-4),
-                optax.adam(5e-3),
-                num_epochs=epochs["LightGCN"],
-                batch_size=graph_batch,
-            )
+        "LightGCN": poison_victims.by_steps(
+            functools.partial(lightgcn.model, **factors),
+            lambda model: objectives.pairwise(model=model, l2=1e-4),
+            optax.adam(5e-3),
+            num_epochs=epochs["LightGCN"],
+            batch_size=graph_batch,
         ),
         "Mult-VAE": poison_victims.by_steps(
             mult_vae.model,

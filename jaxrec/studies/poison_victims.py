@@ -36,14 +36,18 @@ def solved(build: Callable[..., Model]) -> Victim:
         params = model.solve(interactions, key)
         if known is None:
             return model, params
-        left = np.flatnonzero(recovery.left_out(interactions, known))
-        if model.solve_users is not None and len(left):
-            solved = model.solve_users(params, known)["tables"]["user"]
-            user = params["tables"]["user"].at[left].set(solved[left])
-            params = {**params, "tables": {**params["tables"], "user": user}}
-        return model, model.knowing(params, known)
+        return model, model.knowing(_with_rows(model, params, interactions, known), known)
 
     return victim
+
+
+def _with_rows(model: Model, params: Params, interactions: Interactions, known: Interactions) -> Params:
+    """The params with solved rows of whoever was left out; as they are where users have none that are solved."""
+    left = np.flatnonzero(recovery.left_out(interactions, known))
+    if model.solve_users is None or not len(left):
+        return params
+    user = params["tables"]["user"].at[left].set(model.solve_users(params, known)["tables"]["user"][left])
+    return {**params, "tables": {**params["tables"], "user": user}}
 
 
 def _summed(
@@ -71,8 +75,8 @@ def by_steps(
 ) -> Victim:
     """The victim that is trained by steps: NeuMF, LightGCN, Mult-VAE, or any of them with a defence's objective.
 
-    Whoever was left out is served by their history, or by rows trained for it for as many epochs, beside all else as it
-    is (`recovery.fold_in`).
+    Whoever was left out is served by their history, or by rows made from it beside all else as it is: solved ones
+    (`Model.solve_users`: LightGCN), or such as are trained for as many epochs (`recovery.fold_in`).
 
     Args:
         build: (num_users=, num_items=) -> a model.
@@ -108,6 +112,8 @@ def by_steps(
         params = loop.fit_in_memory(model, objective(model), pairs, start=start, trainer=trainer, **settings)
         if known is None:
             return model, params
+        if model.solve_users is not None:  # of a graph, which stays as it is: `known` has the fakes' edges
+            return model, _with_rows(model, params, interactions, known)
         if recovery.user_tables(model):
             left = known.take(recovery.left_out(interactions, known)[known.users])
             params = recovery.fold_in(model, objective(model), params, left, trainer=folding(model), **settings)
@@ -133,17 +139,3 @@ def by_bpr(
         batch_size=batch_size,
         make_step=train.make_direct_step,
     )
-
-
-def of_graph(victim: Victim) -> Victim:
-    """The victim whose model reads a graph of all users (LightGCN): it is served with the graph it was trained on.
-
-    Other models score a user by that user's history alone, which is given back to those whom a defence left out. Here
-    that would bring the fakes' edges back, and with them what they do to everyone.
-    """
-
-    def served(interactions: Interactions, key: Key, known: Interactions | None = None, /) -> tuple[Model, Params]:
-        del known
-        return victim(interactions, key)
-
-    return served

@@ -62,6 +62,25 @@ def test_scores_are_dot_products_of_the_mean_over_the_layers(num_layers):
     np.testing.assert_allclose(scores, mean[:4] @ mean[4:].T, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_a_user_beside_the_graph_has_layers_of_their_items_and_changes_nobodys(num_layers):
+    """User 3, who has no edge, is known to have items 0, 4 and 6; item 4 has no edge either."""
+    model, params = made(num_layers=num_layers)
+    more = Interactions(np.array([3, 3, 3, 1], np.int32), np.array([0, 4, 6, 5], np.int32), num_users=4, num_items=7)
+    degrees = {0: 2, 6: 2}
+    layers = [rows_of(params)]
+    layers[0][3] = 0
+    for _ in range(num_layers):
+        layers.append(dense() @ layers[-1])
+        layers[-1][3] = sum(layers[-2][4 + item] / np.sqrt(3 * degree) for item, degree in degrees.items())
+    mean = np.mean(layers, axis=0)
+    after = model.solve_users(params, more)
+    np.testing.assert_allclose(model.score_all(after, jnp.arange(4)), mean[:4] @ mean[4:].T, rtol=1e-4, atol=1e-6)
+    before = model.score_all(params, jnp.arange(3))
+    np.testing.assert_array_equal(model.score_all(after, jnp.arange(3)), before)
+    np.testing.assert_array_equal(model.solve_users(params, KNOWN)["tables"]["user"], params["tables"]["user"])
+
+
 def test_the_gradient_is_that_of_the_dense_matrix():
     """Of a loss that is no symmetric function of the nodes, against JAX's gradient through a dense product."""
     model, params = made()
