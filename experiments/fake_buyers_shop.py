@@ -58,11 +58,13 @@ def main(config: Config) -> None:
             raise errors.InputError(f"Expected {names[0].split()[0]} <= {names[1]}, got {names[0]}.")
     runtime.prepare()
     from jaxrec import display, files, results, run_directory
-    from jaxrec.studies import shop_study, study
+    from jaxrec.studies import poison_study, shop_study, study
 
     if config.smoke:
         config = dataclasses.replace(config, fakes=(0.05,), epochs=4, adv_epochs=1, num_seeds=1)
     setting = parts(config)
+    for share in config.fakes:
+        poison_study.num_fakes(share, setting.data.split.train.num_users, "--fakes")
     seeds = range(config.seed, config.seed + config.num_seeds)
     may_change = (*run_directory.PLACES, "fakes", "num_seeds")
     path = config.run_dir or study.run_path("fake_buyers_shop", setting.data, config, may_change=may_change)
@@ -88,6 +90,7 @@ def parts(config: Config):
     from jaxrec.models import mf
     from jaxrec.studies import poison_parts, poison_study, poison_victims, shop_study, study
 
+    command.named([config.attack], poison_parts.ATTACKS, "attack")
     data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     bare = [dataclasses.replace(part, ratings=None) for part in data.split[:3]]
     data = data._replace(split=data.split._replace(train=bare[0], valid=bare[1], test=bare[2]))

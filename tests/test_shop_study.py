@@ -63,6 +63,29 @@ def test_what_is_taken_back_is_counted_both_ways_and_both_decide():
     assert not any(shop_study.gates(dear, setting).values())
 
 
+def test_gates_of_two_shares_are_two():
+    one = [figures(0.20, 0.16)]
+    found = {0.0: [figures(0.10, 0.14)], 0.01: one, 0.012: one}
+    nothing: Any = None
+    met = shop_study.gates(found, shop_study.Setting(*[nothing] * 9))
+    assert [name for name in met if "that 1% fakes" in name or "that 1.2% fakes" in name] == list(met)[8:]
+    assert len(met) == 10
+
+
+def test_a_share_of_no_whole_fake_and_an_unknown_attack_are_refused_before_anything_is_trained(tmp_path, capsys):
+    shilled.write_u_data(tmp_path)
+    common = ["--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "none"), "--num-targets", "2"]
+    for flags, message in (
+        (["--fakes", "0.05", "0.0005"], "--fakes that make one of 60 users or more, got --fakes 0.0005"),
+        (["--attack", "nobody"], "Expected --attack of random, average"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            command.run(fake_buyers_shop.main, fake_buyers_shop.Config, [*common, *flags])
+        assert left.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_shop_from_end_to_end_and_gone_on_with(tmp_path):
     shilled.write_u_data(tmp_path)
     sizes = ["--profile-size", "8", "--num-selected", "2", "--num-targets", "2", "--dimension", "4"]

@@ -83,12 +83,17 @@ def run(directory: pathlib.Path, setting: Setting, shares: Sequence[float], *, s
             for share in (0.0, *shares):
                 if not (path := path_of(directory, share, seed)).exists():
                     files.write_json(path, measured(setting, on, share, seed))
-                report(f"{share:.0%} fakes, seed {seed}")
+                report(f"{percent(share)} fakes, seed {seed}")
 
 
 def path_of(directory: pathlib.Path, share: float, seed: int) -> pathlib.Path:
     """Where one cell is kept."""
     return directory / "measured" / f"{share:g}-{seed}.json"
+
+
+def percent(share: float) -> str:
+    """A share of fakes in words, with as many digits as its file has: two shares are two gates and two rows."""
+    return f"{100 * share:g}%"
 
 
 def measured(setting: Setting, on: poison_evaluation.Bench, share: float, seed: int) -> Figures:
@@ -193,7 +198,7 @@ def gates(found: Mapping[float, Sequence[Figures]], setting: Setting) -> dict[st
     for share in list(found)[1:]:
         back = taken_back(found, share, f"exposure@{setting.cutoff}")
         met = bool(min(back.values()) >= TAKEN_BACK) if back else None
-        asked[f"half of the exposure that {share:.0%} fakes stole taken back, counted either way"] = met
+        asked[f"half of the exposure that {percent(share)} fakes stole taken back, counted either way"] = met
     return asked
 
 
@@ -239,13 +244,13 @@ def page(found: Mapping[float, Sequence[Figures]], setting: Setting) -> str:
     for share, cells in found.items():
         for kind in ("plain", "defended"):
             values = [shown([one[kind][name] for one in cells]) for name in names]
-            lines.append([f"{share:.0%}", kind, *values])
+            lines.append([percent(share), kind, *values])
     words = {True: "met", False: "NOT met", None: "the attack stole nothing"}
     listed = [f"- {name}: {words[met]}" for name, met in gates(found, setting).items()]
     for share in list(found)[1:]:
         seen = {name: shown([one["detector"][name] for one in found[share]]) for name in found[share][0]["detector"]}
         back = taken_back(found, share, f"exposure@{setting.cutoff}")
         parts = {**seen, **{name: f"{value:.0%}" for name, value in back.items()}}
-        listed.append(f"- {share:.0%} fakes: {', '.join(f'{name} {text}' for name, text in parts.items())}")
+        listed.append(f"- {percent(share)} fakes: {', '.join(f'{name} {text}' for name, text in parts.items())}")
     table = results.markdown(results.Table(["fakes", "recommender"], names, lines))
     return f"{table}\n\n" + "\n".join(listed) + "\n"
