@@ -56,7 +56,8 @@ def main(config: Config) -> None:
         size = config.profile_size
         raise errors.InputError(f"Expected --num-selected <= --profile-size {size}, got {config.num_selected}.")
     if len(config.kinds) < 2:
-        raise errors.InputError(f"Expected --kinds of at least two, one to leave out, got {' '.join(config.kinds)}.")
+        got = " ".join(config.kinds) or "none"
+        raise errors.InputError(f"Expected --kinds of at least two, one to leave out, got {got}.")
     runtime.prepare()
     from jaxrec import run_directory
     from jaxrec.studies import generalisation_records, generalisation_study, study
@@ -81,6 +82,8 @@ def parts(config: Config):
     from jaxrec.models import ease
     from jaxrec.studies import generalisation_study, poison_parts, poison_study, poison_victims, study
 
+    for flag, values in (("kinds", config.kinds), ("plain", config.plain), ("start", [config.start])):
+        command.named(values, poison_parts.ATTACKS, flag)
     data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     names = dict.fromkeys((*config.kinds, *config.plain, config.start, generalisation_study.GENERATED))
     num_users = data.split.train.num_users

@@ -68,6 +68,11 @@ def main(config: Config) -> None:
             f"Expected --fakes that make one of {known.num_users} users or more, and --unrolled at most --train-steps "
             f"{config.train_steps}, got --fakes {config.fakes} and --unrolled {config.unrolled}."
         )
+    for group, pool in pools(known).items():
+        if config.targets > len(pool):
+            raise errors.InputError(
+                f"Expected --targets of at most {len(pool)}, the items of the {group}, got --targets {config.targets}."
+            )
     budget = Budget(num_fakes, config.fillers, "push")
     setting = injection_study.Setting(known, split.test, budget, config.step_size, config.temperature, config.seed)
     victim = poison_victims.solved(functools.partial(ials.model, dimension=config.dimension))
@@ -92,6 +97,15 @@ def surrogates(config: Config):
     }
 
 
+def pools(known):
+    """{group: the items that targets are drawn from}."""
+    import numpy as np
+
+    counts = np.bincount(known.items, minlength=known.num_items)
+    groups = {"head": counts >= np.quantile(counts, 0.9), "tail": (counts >= 5) & (counts <= 20)}
+    return {group: np.flatnonzero(members) for group, members in groups.items()}
+
+
 def measured(path, config: Config, setting, victim):
     """[{"group", "target", "gradients", "before", "walks"}] of each target; what is done is not done again."""
     import json
@@ -101,11 +115,9 @@ def measured(path, config: Config, setting, victim):
     from jaxrec import files
     from jaxrec.studies import injection_study
 
-    counts = np.bincount(setting.known.items, minlength=setting.known.num_items)
-    groups = {"head": counts >= np.quantile(counts, 0.9), "tail": (counts >= 5) & (counts <= 20)}
     rng, found, walkers = np.random.default_rng(config.seed), [], None
-    for group, members in groups.items():
-        for target in rng.choice(np.flatnonzero(members), config.targets, replace=False).tolist():
+    for group, pool in pools(setting.known).items():
+        for target in rng.choice(pool, config.targets, replace=False).tolist():
             file = path / f"{group}-{target}.json"
             if not file.exists():
                 if walkers is None:

@@ -74,13 +74,20 @@ def main(config: Config) -> None:
     if config.pool_size > config.num_words:
         raise errors.InputError(f"Expected --pool-size <= --num-words {config.num_words}, got {config.pool_size}.")
     runtime.prepare()
-    from jaxrec import display, results, run_directory
+    from jaxrec import display, results, run_directory, texts
     from jaxrec.studies import study, text_study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
     seeds = range(config.seed, config.seed + config.num_seeds)
-    for name in config.data:
-        made = plan(config, name)
+    plans = {name: plan(config, name) for name in config.data}
+    for name, made in plans.items():
+        for seed in seeds:  # of data with fewer words: refused before anything is trained
+            sizes = {"max_words": made.max_words, "num_words": made.num_words, "room": max(made.budgets)}
+            found = len(texts.corpus(made.data, seed=seed, **sizes).vocabulary)
+            if config.pool_size > found:
+                words = f"Expected --pool-size <= {found}, the words of {name} with seed {seed}"
+                raise errors.InputError(f"{words}, got {config.pool_size}.")
+    for name, made in plans.items():
         about = text_study.fingerprint(made.data)
         display.say(f"Data: {made.data_title}; SHA-256 {about['texts'][:16]}")
         own = config.run_dir and config.run_dir / name

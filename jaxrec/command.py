@@ -63,19 +63,26 @@ def check(
         given = getattr(config, name)
         if name in any_length and not given and name not in may_be_empty:
             raise errors.InputError(f"Expected a value or more of {_flag(name)}, {words}; got none.")
-        if name in any_length and len(set(given)) < len(given) and name not in may_repeat:
-            raise errors.InputError(f"Expected each value of {_flag(name)} once, got {' '.join(map(str, given))}.")
+        if name in any_length and name not in may_repeat:
+            _check_once(given, name)
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not holds(value):
                 raise errors.InputError(f"Expected {_flag(name)} {words}, got {_flag(name)} {value}.")
 
 
 def named(names: Sequence[str], known: Collection[str], flag: str) -> Sequence[str]:
-    """The names of a flag, if there is one and all are known; else an InputError."""
+    """The names of a flag, if there is one, all are known and each comes once; else an InputError."""
     if not names or (unknown := [name for name in names if name not in known]):
         got = ", ".join(unknown) if names else "none"
         raise errors.InputError(f"Expected {_flag(flag)} of {', '.join(known)}; got {got}.")
+    _check_once(names, flag)
     return names
+
+
+def _check_once(values: Sequence[Any], name: str) -> None:
+    """Raises an InputError if a value of a flag comes twice."""
+    if len(set(values)) < len(values):
+        raise errors.InputError(f"Expected each value of {_flag(name)} once, got {' '.join(map(str, values))}.")
 
 
 def run(main: Callable[[ConfigT], None], config: type[ConfigT], args: Sequence[str] | None = None) -> None:

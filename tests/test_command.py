@@ -125,6 +125,16 @@ def test_values_of_a_table_are_one_or_more_and_each_comes_once_unless_it_may():
     command.check(Config(epsilons=(0.5, 0.5)), checks, may_repeat=("epsilons",))
 
 
+def test_names_are_one_or_more_known_and_each_comes_once():
+    assert command.named(("a", "b"), {"a", "b"}, "kinds_of") == ("a", "b")
+    with pytest.raises(InputError, match=r"^Expected --kinds-of of a, b; got c\.$"):
+        command.named(("a", "c"), ("a", "b"), "kinds_of")
+    with pytest.raises(InputError, match=r"^Expected --kinds-of of a, b; got none\.$"):
+        command.named((), ("a", "b"), "kinds_of")
+    with pytest.raises(InputError, match=r"^Expected each value of --kinds-of once, got a b a\.$"):
+        command.named(("a", "b", "a"), ("a", "b"), "kinds_of")
+
+
 def test_zero_is_no_positive_number_but_a_legal_radius():
     command.check(Config(epsilon=0.0), {"epsilon": command.NON_NEGATIVE})
     with pytest.raises(InputError, match=r"finite and > 0, got --epsilon 0\.0"):

@@ -147,6 +147,10 @@ def test_the_whole_path_goes_on_where_it_was_stopped(tmp_path):
         (["--kinds", "random"], "--kinds of at least two, one to leave out, got random"),
         (["--num-selected", "51"], "--num-selected <= --profile-size 50, got 51"),
         (["--exchanges", "0"], "--exchanges finite and > 0, got --exchanges 0"),
+        (["--kinds", "random", "random"], "Expected each value of --kinds once, got random random."),
+        (["--kinds"], "--kinds of at least two, one to leave out, got none."),
+        (["--plain"], "Expected --plain of random, average"),
+        (["--start", "nobody"], "Expected --start of random, average"),
     ],
 )
 def test_flags_that_cannot_be_are_said_in_a_line(flags, message, capsys):

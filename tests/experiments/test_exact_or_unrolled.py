@@ -71,6 +71,7 @@ def test_targets_that_are_done_are_not_done_again(finished):
     [
         (["--seconds", 4, 1.5], "Expected --seconds ascending, got --seconds 4.0 1.5"),
         (["--fakes", 0.001], "Expected --fakes that make one of 40 users or more"),
+        (["--targets", 200], "the items of the head, got --targets 200."),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(flags, args, message, capsys, tmp_path):

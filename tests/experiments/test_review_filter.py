@@ -101,6 +101,15 @@ def test_the_threshold_has_the_highest_f1_of_all():
         assert threshold not in logits
 
 
+def test_a_pool_of_more_words_than_the_texts_have_is_refused_before_anything_is_trained(finished, tmp_path, capsys):
+    flags = [flag for flag in finished[1][:-1] if flag != "--smoke"]
+    with pytest.raises(SystemExit) as left:
+        run(*flags, tmp_path / "none", "--pool-size", 2000)
+    assert left.value.code == 2
+    assert ", the words of sms-spam with seed 0, got 2000." in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
