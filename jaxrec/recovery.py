@@ -14,7 +14,10 @@ from jaxrec.types import Interactions, Key, Model, Objective, Params
 
 
 def remove(interactions: Interactions, suspicion: np.ndarray, *, share: float) -> Interactions:
-    """Without the interactions of the `share` of users who are most suspicious; of equal ones the later are taken.
+    """Without the interactions of the `share` of users who are most suspicious.
+
+    Of users who are equally suspicious the first are taken: fakes come last in what `fake_profiles.contaminate` makes,
+    so that a detector which cannot tell users apart removes real ones.
 
     Args:
         suspicion: [U], from a `Detector`.
@@ -26,9 +29,9 @@ def remove(interactions: Interactions, suspicion: np.ndarray, *, share: float) -
     _check(interactions, suspicion)
     if not 0 <= share <= 1:
         raise ValueError(f"Expected share in [0, 1], got share={share}.")
-    last = np.argsort(suspicion, kind="stable")[interactions.num_users - round(share * interactions.num_users) :]
+    removed = np.argsort(-suspicion, kind="stable")[: round(share * interactions.num_users)]
     kept = np.ones(interactions.num_users, bool)
-    kept[last] = False
+    kept[removed] = False
     return interactions.take(kept[interactions.users])
 
 

@@ -16,7 +16,11 @@ def test_the_most_suspicious_users_are_left_out_and_all_keep_their_numbers():
     left = recovery.remove(DATA, SUSPICION, share=0.2)
     assert sorted(set(left.users.tolist())) == [0, 1, 3, 4, 6, 7, 8, 9]
     assert (left.num_users, len(left)) == (10, 320)
-    assert sorted(set(recovery.remove(DATA, np.zeros(10), share=0.1).users.tolist())) == list(range(9))
+
+
+def test_of_equally_suspicious_users_the_last_among_whom_fakes_are_stay():
+    assert sorted(set(recovery.remove(DATA, np.zeros(10), share=0.1).users.tolist())) == list(range(1, 10))
+    assert sorted(set(recovery.remove(DATA, SUSPICION, share=0.1).users.tolist())) == [0, 1, 3, 4, 5, 6, 7, 8, 9]
 
 
 def test_no_share_is_nothing_bit_for_bit_and_all_is_everything():
