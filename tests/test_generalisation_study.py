@@ -11,7 +11,7 @@ import shilled
 from experiments import detector_generalisation
 from jaxrec import command, fake_profiles, provenance, records
 from jaxrec.detectors import classifier
-from jaxrec.poisoning import average, random_ratings
+from jaxrec.poisoning import average, bandwagon, random_ratings
 from jaxrec.studies import generalisation_records, generalisation_study
 from jaxrec.studies.generalisation_study import HARDENED, OVERSAMPLED, PLAIN, SEEN, UNSEEN
 from jaxrec.studies.study import Data
@@ -74,6 +74,30 @@ def test_a_kind_that_is_left_out_is_not_learned_from(tmp_path, monkeypatch):
     rows = generalisation_study.left_out(tmp_path, on, "random", 0, {"classifier": blind}, lambda _: 0.0)
     assert [row[:3] for row in rows] == [("classifier", what, "random") for what in (UNSEEN, SEEN)]
     assert digests(learned[0]) == digests([generalisation_study.own(tmp_path, on, "average", 0)])
+
+
+def test_fakes_of_either_side_may_exchange_everything_but_their_targets(tmp_path, monkeypatch):
+    """Bandwagon fakes of the defender share what they select as well, and the attacker's may give that up."""
+    (tmp_path / "fakes").mkdir()
+    kinds = {
+        "bandwagon": lambda num, _: bandwagon.attack(num_fakes=num, num_fillers=5, num_selected=3),
+        "generated": lambda num, _: random_ratings.attack(num_fakes=num, num_fillers=8),
+    }
+    on, kept = setting(kinds=kinds, tested=("bandwagon",), plain=("bandwagon",), start="bandwagon"), []
+
+    def wrap(poison, **_):
+        return lambda key, known, targets: kept.append(sorted(targets.tolist())) or poison(key, known, targets)
+
+    monkeypatch.setattr(generalisation_study.adaptive, "wrap", wrap)
+    monkeypatch.setattr(generalisation_study, "learner", lambda *_: lambda data: np.zeros(data.num_users))
+    monkeypatch.setattr(generalisation_study, "_hit_rate", lambda *_: 0.0)
+    monkeypatch.setattr(generalisation_study.poison_evaluation, "bench", lambda *_: None)
+    generalisation_study.hardened(tmp_path, on, "classifier", 0)
+    own = generalisation_study.own(tmp_path, on, "bandwagon", 0)
+    targets = sorted(generalisation_study.own_targets(on, "bandwagon", 0).tolist())
+    shared = np.flatnonzero(np.bincount(own.items) == own.num_users).tolist()
+    assert set(targets) < set(shared)
+    assert kept == [targets, *[on.targets(0).tolist()] * 3]
 
 
 def test_replayed_fakes_are_what_a_detector_learns_from():

@@ -117,9 +117,14 @@ def own(directory: pathlib.Path, setting: Setting, kind: str, seed: int, draw: i
     """The defender's own fakes of a kind, for targets drawn at random; other ones for each `draw`."""
     poison, place = setting.kinds[kind](setting.num_own, "push"), (*setting.kinds,).index(kind)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), classifier.OWN_KEY + draw), place)
-    items = np.random.default_rng((seed, classifier.OWN_KEY, place, draw)).permutation(setting.known.num_items)
-    targets = items[: setting.num_targets]
+    targets = own_targets(setting, kind, seed, draw)
     return _kept(directory, f"own-{kind}-{draw}-{seed}", lambda: poison(key, setting.known, targets))
+
+
+def own_targets(setting: Setting, kind: str, seed: int, draw: int = 0) -> np.ndarray:
+    """The targets of the defender's own fakes of a kind."""
+    rng = np.random.default_rng((seed, classifier.OWN_KEY, (*setting.kinds,).index(kind), draw))
+    return rng.permutation(setting.known.num_items)[: setting.num_targets]
 
 
 def learner(setting: Setting, estimator: str, fakes: Sequence[Interactions], seed: int) -> Detector:
@@ -192,11 +197,9 @@ def hardened(directory: pathlib.Path, setting: Setting, estimator: str, seed: in
         poison = adaptive.wrap(again(fakes), num_exchanges=setting.num_exchanges, **knows)
         return _kept(directory, f"{name}-{estimator}-{seed}", lambda: poison(jax.random.key(seed), known, targets))
 
-    # What all fakes of a kind have stays: the targets, and what it selects.
-    pushed = [np.flatnonzero(np.bincount(part.items) == part.num_users) for part in plain]
     perturbed = [
-        against(part, plain, f"perturbed-{kind}", items)
-        for kind, part, items in zip(setting.plain, plain, pushed, strict=True)
+        against(part, plain, f"perturbed-{kind}", own_targets(setting, kind, seed))
+        for kind, part in zip(setting.plain, plain, strict=True)
     ]
     more = [of(kind, draw=1) for kind in setting.plain] + [of(setting.plain[0], draw=2)]
     on = poison_evaluation.bench(known, setting.data.split.test, targets)
