@@ -33,10 +33,13 @@ def records_of(
     """Everything that `poison_study.run` has put there: victims clean and attacked, defended ones, and detectors."""
     fingerprint = setting.data.fingerprint["sha256"]
     num_targets = len(next(iter(setting.targets.values())))
+    protocol = f"all unseen items, ties against; {num_targets} targets at once, each over users who have it not"
+    if setting.defended:
+        protocol += "; removal is told the number of fakes: an upper bound on it"
     common: dict[str, Any] = {
         "dataset": setting.data.title, "split": setting.data.split_title, "fingerprint": fingerprint,
-        "protocol": f"all unseen items, ties against; {num_targets} targets at once, each over users who have it not",
-        "experiment": experiment, "device": provenance.device(), "commit": provenance.commit(), "step": None,
+        "protocol": protocol, "experiment": experiment, "device": provenance.device(),
+        "commit": provenance.commit(), "step": None,
         "seeds": tuple(seeds), "users": setting.known.num_users, "chosen_by": None, "training": None,
     }  # fmt: skip
     read = lambda folder, name, case: [

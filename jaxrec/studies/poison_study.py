@@ -204,7 +204,8 @@ def _detect(directory: pathlib.Path, setting: Setting, case: Case, seed: int) ->
 def _defended(setting: Setting, data: Interactions, seed: int) -> dict[str, Callable[[], Interactions]]:
     """Each defence, and the training data that it makes, once: it knows the attack's share, but not who is a fake.
 
-    Poisoning training adds as many users as there are fakes. Figures are of the real users, so that they are in none.
+    No defender knows that share: what removal does here is an upper bound on it. Poisoning training adds as many users
+    as there are fakes. Figures are of the real users, so that they are in none.
     """
     suspicion = functools.cache(lambda: next(iter(setting.detectors.values()))(data))
     share = 1 - setting.known.num_users / data.num_users

@@ -51,6 +51,7 @@ def test_every_cell_is_recorded_before_and_after_and_fakes_are_kept(finished):
         assert taken == pytest.approx(1 - left / attacked)
         assert {r.defence for r in found if r.attack == "segment, push tail"} == {None, *poison_study.DEFENCES}
         assert of[victim, None, None, "ndcg", 10].attack is None
+        assert "removal is told the number of fakes" in str(of[victim, None, None, "ndcg", 10].protocol)
     seen = {r.attack: set() for r in found if r.metric == "auc"}
     for record in (r for r in found if r.metric == "auc"):
         seen[record.attack].add(record.model.split(", ")[1])
