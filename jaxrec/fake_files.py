@@ -29,7 +29,7 @@ def write(path: Path, fakes: Interactions, about: Mapping[str, Any]) -> str:
     Args:
         path: Ends in .npz.
         fakes: From a `Poison`.
-        about: What JSON can hold: attack, budget, targets, the fingerprint of the data that it is for.
+        about: What JSON can hold: attack, budget, targets; under "of" the fingerprint of the data that it is for.
 
     Returns:
         Their SHA-256, which stands in the file too.
@@ -43,11 +43,16 @@ def write(path: Path, fakes: Interactions, about: Mapping[str, Any]) -> str:
     return digest
 
 
-def read(path: Path) -> tuple[Interactions, dict[str, Any]]:
-    """The profiles that `write` kept, and what was said about them.
+def read(path: Path, *, of: Mapping[str, Any] | None = None) -> tuple[Interactions, dict[str, Any]]:
+    """The profiles that `write` kept, and what was said about them, which is not in their SHA-256.
+
+    Args:
+        path: Of the file.
+        of: `provenance.fingerprint` of the data that they are to be for; any by default.
 
     Raises:
-        InputError: If the file is not one of them, or its profiles do not have the SHA-256 that it names.
+        InputError: If the file is not one of them, its profiles do not have the SHA-256 that it names, or they are for
+            other data.
     """
     try:
         with pathlib.Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -59,4 +64,7 @@ def read(path: Path) -> tuple[Interactions, dict[str, Any]]:
         raise InputError(f"Expected crafted profiles in {path}, got {error!r}.") from None
     if sha256(fakes) != digest:
         raise InputError(f"Expected profiles with SHA-256 {digest[:16]} in {path}, got {sha256(fakes)[:16]}.")
+    if of is not None and about.get("of") != of:
+        named = [str((one or {}).get("sha256", "none"))[:16] for one in (of, about.get("of"))]
+        raise InputError(f"Expected profiles for data with SHA-256 {named[0]} in {path}, got such for {named[1]}.")
     return fakes, about

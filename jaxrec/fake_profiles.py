@@ -195,7 +195,7 @@ def contaminate(interactions: Interactions, fakes: Interactions) -> Interactions
 
     Raises:
         InputError: If the fakes are of another catalogue, have an item twice in a profile, ratings or times where the
-            data have none (or the reverse), or ratings off the scale of the data.
+            data have none (or the reverse), or ratings that nobody gave in the data.
     """
     _check_fakes(interactions, fakes)
     if not fakes.num_users:
@@ -239,9 +239,10 @@ def _check_fakes(interactions: Interactions, fakes: Interactions) -> None:
         user, item = divmod(int(twice[0]), fakes.num_items)
         raise InputError(f"Expected each item at most once in a profile, got item {item} twice in that of fake {user}.")
     if interactions.ratings is not None and fakes.ratings is not None and len(fakes):
-        low, high = interactions.ratings.min(), interactions.ratings.max()
-        if off := fakes.ratings[(fakes.ratings < low) | (fakes.ratings > high)].tolist():
-            raise InputError(f"Expected ratings of fakes in [{low:g}, {high:g}], the data's scale, got {off[0]:g}.")
+        scale = np.unique(interactions.ratings)
+        if off := fakes.ratings[~np.isin(fakes.ratings, scale)].tolist():
+            words = f"the {len(scale)} ratings of the data, in [{scale[0]:g}, {scale[-1]:g}]"
+            raise InputError(f"Expected ratings of fakes among {words}, got {off[0]:g}.")
 
 
 def _more_ids(ids: np.ndarray, num: int) -> np.ndarray:

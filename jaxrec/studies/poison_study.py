@@ -144,13 +144,14 @@ def run(directory: pathlib.Path, setting: Setting, cases: Sequence[Case], *, see
 def crafted(directory: pathlib.Path, setting: Setting, case: Case, seed: int, *, rated: bool) -> Interactions:
     """The fakes of a case, from its attack file, which is made if it is not there."""
     path = path_of(directory, "attacks", "rated" if rated else "implicit", case, seed).with_suffix(".npz")
+    known = setting.rated if rated else setting.known
+    of = provenance.fingerprint(known)
     if not path.exists():
-        known = setting.rated if rated else setting.known
         poison = setting.make[case.attack](round(case.share * known.num_users), case.direction)
         targets = setting.targets[case.group]
-        about = {**case._asdict(), "seed": seed, "targets": targets.tolist(), "of": provenance.fingerprint(known)}
+        about = {**case._asdict(), "seed": seed, "targets": targets.tolist(), "of": of}
         fake_files.write(path, poison(attack_key(seed), known, targets), about)
-    return fake_files.read(path)[0]
+    return fake_files.read(path, of=of)[0]
 
 
 def attack_key(seed: int) -> Key:

@@ -76,6 +76,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_figures_and_fakes(finished):
     assert attack.read_bytes() == bytes_before
 
 
+def test_an_attack_file_for_other_data_is_not_gone_on_with(finished, capsys):
+    path, flags = finished
+    attack = path / "attacks" / "implicit-segment-push-tail-0.05-0.npz"
+    before = attack.read_bytes()
+    fakes, about = fake_files.read(attack)
+    fake_files.write(attack, fakes, about | {"of": about["of"] | {"sha256": "0"}})
+    with pytest.raises(SystemExit) as left:
+        run(*flags)
+    attack.write_bytes(before)
+    assert left.value.code == 2
+    assert "implicit-segment-push-tail-0.05-0.npz, got such for 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
