@@ -67,6 +67,16 @@ def surrogate(
     def init(data, key, num_fakes):
         return weighted.init(data["real"], key, num_fakes, dimension=dimension, init_scale=init_scale)
 
+    solve = _solver(max_sweeps, tolerance, adjoint_steps, adjoint_tolerance)
+    scores = lambda data, solution, users: weighted.scores(solution, users)
+    return Surrogate(prepare, init, solve, scores, again=lambda start, solution: solution)
+
+
+def _solver(
+    max_sweeps: int, tolerance: float, adjoint_steps: int, adjoint_tolerance: float
+) -> Callable[[PyTree, Tables, Array], Tables]:
+    """Builds `(data, start, fakes) -> tables` at the fixed point, with the implicit derivative by the fakes."""
+
     def converged(data, start, fakes):
         def more(state):
             _, change, count = state
@@ -103,8 +113,7 @@ def surrogate(
         return None, None, -by_fakes
 
     solve.defvjp(forward, backward)
-    scores = lambda data, solution, users: weighted.scores(solution, users)
-    return Surrogate(prepare, init, solve, scores, again=lambda start, solution: solution)
+    return solve
 
 
 def _plans(real: Interactions, num_fakes: int) -> dict[str, ials.Plan]:

@@ -62,6 +62,51 @@ class _Network(nn.Module):
         return nn.Dense(self.num_outputs)(nn.relu(nn.Dense(self.hidden)(rows)))
 
 
+class _Game(NamedTuple):
+    """What the two networks play for.
+
+    Attributes:
+        makes, judges: The generator and the discriminator.
+        template: [M, I], ones at the free items of each template.
+        hull: Of the profiles.
+        num_fillers: n.
+        weights: Of the generator's losses.
+    """
+
+    makes: _Network
+    judges: _Network
+    template: Array
+    hull: Hull
+    num_fillers: int
+    weights: Weights
+
+    def made(self, generator: PyTree) -> tuple[Array, Array]:
+        """Logits [M, I], and profiles: ones at the n largest, with the slope of the logits' sigmoids."""
+        logits = jnp.where(self.hull.free[None], _of(self.makes, generator, self.template), -jnp.inf)
+        soft = jax.nn.sigmoid(logits)
+        return logits, jax.lax.stop_gradient(_largest(logits, self.num_fillers) - soft) + soft
+
+    def tells_apart(self, discriminator: PyTree, profiles: Array, fakes: Array) -> Array:
+        """The discriminator's loss."""
+        score = lambda rows: _of(self.judges, discriminator, rows)
+        return jnp.mean(jax.nn.softplus(-score(profiles))) + jnp.mean(jax.nn.softplus(score(fakes)))
+
+    def fools(self, generator: PyTree, discriminator: PyTree, slope: Array) -> Array:
+        """The generator's loss, where the outer loss rises by `slope` [M, I]."""
+        logits, profiles = self.made(generator)
+        looks = jnp.mean(jax.nn.softplus(-_of(self.judges, discriminator, profiles)))
+        close = _mean(jax.nn.softplus(-logits), self.template > 0) + _mean(
+            jax.nn.softplus(logits), self.hull.free[None] & (self.template == 0)
+        )
+        promotes = self.weights.sign * jnp.sum(slope * profiles) / len(self.template)
+        return looks + self.weights.template * close + self.weights.promotion * promotes
+
+
+def _of(network: _Network, weights: PyTree, rows: Array) -> Array:
+    """What a network with these weights says of rows."""
+    return jnp.asarray(network.apply(weights, rows))
+
+
 def attack(
     *,
     num_fakes: int,
@@ -173,16 +218,9 @@ def fit(
     num_steps, hidden, num_fillers = sizes
     num_items, bits = len(hull.free), real.bits.reshape(-1, real.bits.shape[-1])
     rows = lambda users: (packed.unpack(bits[users], num_items) & hull.free[None]).astype(hull.fixed.dtype)
-    template, optimizer = rows(users), optax.adam(learning_rate)
-    outer = injection.promoting(audience, weights.temperature)
     makes, judges = _Network(hidden, num_items), _Network(hidden, 1)
-    apply = lambda network, weights, rows: jnp.asarray(network.apply(weights, rows))
-
-    def made(generator):
-        """Logits [M, I], and profiles: ones at the n largest, with the slope of the logits' sigmoids."""
-        logits = jnp.where(hull.free[None], apply(makes, generator, template), -jnp.inf)
-        soft = jax.nn.sigmoid(logits)
-        return logits, jax.lax.stop_gradient(_largest(logits, num_fillers) - soft) + soft
+    game = _Game(makes, judges, rows(users), hull, num_fillers, weights)
+    outer, optimizer = injection.promoting(audience, weights.temperature), optax.adam(learning_rate)
 
     def of_real(key):
         """n items each of random real users."""
@@ -190,40 +228,27 @@ def fit(
         whole = rows(jax.random.choice(who_key, pool, (NUM_REAL,)))
         return whole * _largest(whole * jax.random.uniform(what_key, whole.shape, minval=0.5), num_fillers)
 
-    def tells_apart(discriminator, profiles, fakes):
-        score = lambda rows: apply(judges, discriminator, rows)
-        return jnp.mean(jax.nn.softplus(-score(profiles))) + jnp.mean(jax.nn.softplus(score(fakes)))
-
-    def fools(generator, discriminator, slope):
-        logits, profiles = made(generator)
-        looks = jnp.mean(jax.nn.softplus(-apply(judges, discriminator, profiles)))
-        close = _mean(jax.nn.softplus(-logits), template > 0) + _mean(
-            jax.nn.softplus(logits), hull.free[None] & (template == 0)
-        )
-        promotes = weights.sign * jnp.sum(slope * profiles) / len(users)
-        return looks + weights.template * close + weights.promotion * promotes
-
     def step(carry, key):
         pair, start = carry
-        _, fakes = made(pair.generator)
+        _, fakes = game.made(pair.generator)
         whole = jnp.where(hull.free[None], fakes, hull.fixed[None])
         (_, solution), slope = injection.inner(surrogate, data, outer, start, whole)
         slope = jnp.where(hull.free[None], slope, 0)
         slope = slope / jnp.maximum(jnp.abs(slope).max(), jnp.finfo(slope.dtype).tiny)
-        gradient = jax.grad(tells_apart)(pair.discriminator, of_real(key), fakes)
+        gradient = jax.grad(game.tells_apart)(pair.discriminator, of_real(key), fakes)
         change, judged = optimizer.update(gradient, pair.discriminator_state)
         discriminator = optax.apply_updates(pair.discriminator, change)
-        gradient = jax.grad(fools)(pair.generator, discriminator, slope)
+        gradient = jax.grad(game.fools)(pair.generator, discriminator, slope)
         change, moved = optimizer.update(gradient, pair.generator_state)
         pair = Pair(optax.apply_updates(pair.generator, change), moved, discriminator, judged)
         return (pair, surrogate.again(start, solution)), None
 
     generator_key, discriminator_key, start_key, steps_key = jax.random.split(key, 4)
-    generator, discriminator = makes.init(generator_key, template), judges.init(discriminator_key, template)
+    generator, discriminator = makes.init(generator_key, game.template), judges.init(discriminator_key, game.template)
     pair = Pair(generator, optimizer.init(generator), discriminator, optimizer.init(discriminator))
     begin = pair, surrogate.init(data, start_key, len(users))
     (pair, _), _ = jax.lax.scan(step, begin, jax.random.split(steps_key, num_steps))
-    return jax.lax.top_k(made(pair.generator)[0], num_fillers)[1]
+    return jax.lax.top_k(game.made(pair.generator)[0], num_fillers)[1]
 
 
 def _mean(values: Array, where: Array) -> Array:
