@@ -20,11 +20,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import evaluate, losses, objectives, oracles, perturbations, rows, sampling
+from jaxrec import checks, evaluate, losses, objectives, oracles, rows, sampling
 from jaxrec.types import Array, Interactions, Key, Model, Oracle, Params, Scalar, Surface
 
 
@@ -133,7 +132,7 @@ def softmax(*, temperature: Scalar = 1.0) -> Adversary:
     Raises:
         ValueError: If `temperature` is not positive and finite.
     """
-    check_temperature(temperature)
+    checks.positive(temperature=temperature)
 
     def of_chunk(chunk, spread):
         scores = chunk.scores / (temperature * spread)
@@ -161,8 +160,8 @@ def smooth_ndcg(*, temperature: Scalar = 0.1, piece_size: int = 256) -> Adversar
     Raises:
         ValueError: If `temperature` is not positive and finite, or `piece_size < 1`.
     """
-    check_temperature(temperature)
-    perturbations.check_count(piece_size, "piece_size")
+    checks.positive(temperature=temperature)
+    checks.counts(piece_size=piece_size)
 
     def of_chunk(chunk, spread):
         scores = chunk.scores / (temperature * spread)
@@ -294,10 +293,3 @@ def _or_one(x: Array) -> Array:
 def sum_where(values: Array, where: Array) -> tuple[Array, Array]:
     """The sum of what counts, and how many that are."""
     return jnp.sum(jnp.where(where, values, 0)), jnp.sum(where)
-
-
-def check_temperature(temperature: Scalar) -> None:
-    """Raises a ValueError if a static temperature is not positive and finite; a traced one passes."""
-    perturbations.check_epsilon(temperature, "temperature")
-    if not isinstance(temperature, jax.core.Tracer) and temperature == 0:
-        raise ValueError(f"Expected temperature > 0, got temperature={temperature}.")

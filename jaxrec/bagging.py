@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.types import Array, InputError, Interactions, Key, Scalar
 
 
@@ -71,10 +71,8 @@ def check(known: Interactions, ensemble: Ensemble) -> None:
             f"Expected num_recommended in [1, {known.num_items - longest}], the catalogue of {known.num_items} items "
             f"less the longest history, got num_recommended={ensemble.num_recommended}."
         )
-    if not 0 < ensemble.l2 < float("inf"):
-        raise ValueError(f"Expected l2 > 0 and finite, got l2={ensemble.l2}.")
-    if ensemble.batch_size < 1:
-        raise ValueError(f"Expected batch_size >= 1, got batch_size={ensemble.batch_size}.")
+    checks.positive(l2=ensemble.l2)
+    checks.counts(batch_size=ensemble.batch_size)
 
 
 def prepare(known: Interactions) -> Bag:

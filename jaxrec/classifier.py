@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import losses, norms, oracles, perturbations
+from jaxrec import checks, losses, norms, oracles
 from jaxrec.types import Array, Attack, Interactions, Key, Objective, Oracle, Params, PyTree, Scalar
 
 BOX = (0.0, 1.0)  # of a pixel
@@ -54,7 +54,7 @@ def mlp(*, num_pixels: int = 784, hidden: Sequence[int] = (128,), num_classes: i
         *(("hidden", width) for width in hidden),
         ("num_classes", num_classes),
     ):
-        perturbations.check_count(size, name)
+        checks.counts(**{name: size})
     layers = _Perceptron((*hidden, num_classes))
 
     def logits(weights: PyTree, pixels: Array) -> Array:
@@ -129,7 +129,7 @@ def objective(*, classifier: Classifier, attack: Attack | None = None, adv_weigh
     Raises:
         ValueError: If `adv_weight` is negative or not finite.
     """
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(adv_weight=adv_weight)
 
     def against(params, batch, key, reduce):
         x, labels, where = pixels(params["given"]["images"][batch["users"]]), batch["pos"], batch["where"]

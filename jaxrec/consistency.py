@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxrec import losses, min_max, objectives, oracles, perturbations
+from jaxrec import checks, losses, min_max, objectives, oracles
 from jaxrec.types import Array, Attack, Model, Objective, Params, Scalar, Surface
 
 ListScores = Callable[[Model, Params, Mapping[str, Array]], tuple[Array, Array]]
@@ -88,7 +88,7 @@ def objective(
     Raises:
         ValueError: If `adv_weight` is negative or not finite.
     """
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(adv_weight=adv_weight)
 
     def consistent(params, batch, key, reduce):
         attack_key, clean_key = jax.random.split(key)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from jaxrec import files, loop, perturbations, train
+from jaxrec import checks, files, loop, train
 from jaxrec.types import InputError, Interactions, Objective
 
 CLEAN, ROBUST = "valid_ndcg", "valid_robust_ndcg"
@@ -87,8 +87,8 @@ def decide(
     for name, (low, high) in {"epsilon_bounds": epsilon_bounds, "adv_weight_bounds": adv_weight_bounds}.items():
         if not 0 < low <= high < float("inf"):
             raise ValueError(f"Expected {name} with 0 < lowest <= highest, got {name}={(low, high)}.")
-    perturbations.check_positive(min_learning_rate, "min_learning_rate")
-    perturbations.check_count(patience, "patience")
+    checks.positive(min_learning_rate=min_learning_rate)
+    checks.counts(patience=patience)
     if not (0 <= tolerance < 1 and 1 < factor < float("inf") and 0 < cut < 1):
         raise ValueError(
             f"Expected tolerance in [0, 1), factor > 1 and cut in (0, 1), got {tolerance}, {factor} and {cut}."
@@ -185,7 +185,7 @@ def fit(
         ValueError: If `decide_every < 1`, or the optimiser's state has no `learning_rate`.
         InputError: If the log has no line of a decision's epoch with both values.
     """
-    perturbations.check_count(decide_every, "decide_every")
+    checks.counts(decide_every=decide_every)
     if optax.tree_utils.tree_get(state.opt_state, "learning_rate") is None:
         raise ValueError("Expected an optimizer by optax.inject_hyperparams, with learning_rate, got another.")
     decisions.truncate(decisions_start)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from jaxrec import metrics
+from jaxrec import checks, metrics
 from jaxrec.types import Array, InputError, Interactions, Model, Params, check_ids
 
 Ties = Literal["against", "averaged"]
@@ -358,8 +358,7 @@ def _chunks(users: np.ndarray, rows: np.ndarray, items: np.ndarray, chunk_size: 
 
     Users are dealt like cards, those with the most pairs first.
     """
-    if chunk_size < 1:
-        raise ValueError(f"Expected chunk_size >= 1, got chunk_size={chunk_size}.")
+    checks.counts(chunk_size=chunk_size)
     num_chunks = -(-len(users) // chunk_size)
     size = -(-len(users) // num_chunks)
     by_count = np.argsort(-np.bincount(rows, minlength=len(users)), kind="stable")

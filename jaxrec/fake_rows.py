@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import fake_profiles, injection, norms, perturbations
+from jaxrec import checks, fake_profiles, injection, norms
 from jaxrec.fake_profiles import Budget
 from jaxrec.injection import Outer, Surrogate
 from jaxrec.types import Array, Interactions, Key, Poison, PyTree, Scalar
@@ -92,7 +92,7 @@ def check(*, num_steps: int, **sizes: float) -> None:
     if num_steps < 0:
         raise ValueError(f"Expected num_steps >= 0, got num_steps={num_steps}.")
     for name, value in sizes.items():
-        perturbations.check_positive(value, name)
+        checks.positive(**{name: value})
 
 
 def walk(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec import checks
 from jaxrec.models import mf
 from jaxrec.rows import Reads
 from jaxrec.types import Array, Key, Params
@@ -141,8 +142,7 @@ def flat(fields: Array) -> Array:
 
 def _checked(side: Side, num_users: int, num_items: int, num_buckets: int) -> dict[str, np.ndarray]:
     """The arrays of `side` that have columns, each with a row for each user or item."""
-    if num_buckets < 1:
-        raise ValueError(f"Expected num_buckets >= 1, got num_buckets={num_buckets}.")
+    checks.counts(num_buckets=num_buckets)
     given = {name: array for name, array in side._asdict().items() if array is not None and array.shape[1]}
     for name, array in given.items():
         num = num_users if name.startswith("user") else num_items

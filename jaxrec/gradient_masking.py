@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrec import adversaries, evaluate, metrics, norms, perturbations, robustness
+from jaxrec import adversaries, checks, evaluate, metrics, norms, perturbations, robustness
 from jaxrec.attacks import pgd, random_noise
 from jaxrec.norms import Norm
 from jaxrec.types import Array, Attack, Key, Model, Params, PyTree, Surface
@@ -293,9 +293,9 @@ def inspect(
 
 def _check(epsilon: float, num_steps: int, num_restarts: int) -> None:
     """Refuses a budget of nothing, and more effort that would be no more."""
-    perturbations.check_positive(epsilon, "epsilon")
+    checks.positive(epsilon=epsilon)
     for name, count, least in (("num_steps", num_steps, 1), ("num_restarts", num_restarts, 2)):
-        perturbations.check_count(count, name)
+        checks.counts(**{name: count})
         if count <= least:
             raise ValueError(f"Expected {name} > {least}, with which it is compared, got {name}={count}.")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxrec import checks
 from jaxrec.types import Array, Key, Params
 
 _STRIDES = (0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F)  # odd: one an axis
@@ -94,24 +95,8 @@ def with_biases(table: Array) -> Array:
     return jnp.pad(table, ((0, 0), (0, 1)))
 
 
-def check(*, rates: dict[str, float] | None = None, **sizes: int) -> None:
-    """Raises a ValueError unless every size is at least 1 and every rate in [0, 1), by its name."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
-    for name, rate in (rates or {}).items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"Expected {name} in [0, 1), got {name}={rate}.")
-
-
 def check_heads(*, dimension: int, num_heads: int) -> None:
     """Raises a ValueError unless the heads of attention share the dimension evenly."""
-    check(dimension=dimension, num_heads=num_heads)
+    checks.counts(dimension=dimension, num_heads=num_heads)
     if dimension % num_heads:
         raise ValueError(f"Expected num_heads to divide dimension, got {num_heads} and {dimension}.")
-
-
-def check_init_scale(init_scale: float) -> None:
-    """Raises a ValueError unless `init_scale` is finite and not negative."""
-    if not 0 <= init_scale < float("inf"):
-        raise ValueError(f"Expected init_scale >= 0 and finite, got init_scale={init_scale}.")

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import checkpoint, checkpoint_step, files, sampling, train
+from jaxrec import checkpoint, checkpoint_step, checks, files, sampling, train
 from jaxrec.types import InputError, Interactions, Model, Objective, Params, PyTree
 
 CHUNK_SIZE = 2**20  # examples sent to the device at once: 9 MB of ids, a second or so between looks at the clock
@@ -165,8 +165,7 @@ def check_validation(
     validate_every: int, patience: int | None, validate: Callable[..., Any] | None, score: str
 ) -> None:
     """Raises a ValueError if there are no epochs between looks at the validation items, or patience without looks."""
-    if validate_every < 1:
-        raise ValueError(f"Expected validate_every >= 1, got validate_every={validate_every}.")
+    checks.counts(validate_every=validate_every)
     if patience is not None and (patience < 1 or validate is None or not score):
         raise ValueError(f"Expected patience >= 1 with validate and score, got patience={patience}, score={score!r}.")
 

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from jaxrec import checks
+
 Weighting = Literal["none", "tfidf", "bm25"]
 
 
@@ -27,10 +29,8 @@ class Nearest(NamedTuple):
 
 def check(num_neighbours: int, shrinkage: float, asymmetry: float, weighting: str) -> None:
     """Raises a ValueError unless the settings are those of `nearest` and `weighted`."""
-    if num_neighbours < 1:
-        raise ValueError(f"Expected num_neighbours >= 1, got num_neighbours={num_neighbours}.")
-    if not 0 <= shrinkage < float("inf"):
-        raise ValueError(f"Expected shrinkage >= 0 and finite, got shrinkage={shrinkage}.")
+    checks.counts(num_neighbours=num_neighbours)
+    checks.non_negative(shrinkage=shrinkage)
     if not 0 <= asymmetry <= 1:
         raise ValueError(f"Expected asymmetry in [0, 1], got asymmetry={asymmetry}.")
     if weighting not in ("none", "tfidf", "bm25"):

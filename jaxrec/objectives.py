@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import losses, perturbations, rows
+from jaxrec import checks, losses, rows
 from jaxrec.types import Array, Model, Objective, Params, Scalar
 
 
@@ -31,7 +31,7 @@ def pairwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bpr
     Raises:
         ValueError: If `l2` is negative or not finite; when it is used, if the model lacks one of the two tables.
     """
-    perturbations.check_epsilon(l2, "l2")
+    checks.non_negative(l2=l2)
     decays = not (isinstance(l2, int | float) and l2 == 0)
 
     def score_twice(params, users, pos, neg):
@@ -77,7 +77,7 @@ def listwise(*, model: Model, loss: Callable[[Array, Array], Array] = losses.bce
     Raises:
         ValueError: If `l2` is negative or not finite; when it is used, if the model has no `score_rows`.
     """
-    perturbations.check_epsilon(l2, "l2")
+    checks.non_negative(l2=l2)
     decays = not (isinstance(l2, int | float) and l2 == 0)
 
     def objective(params, batch, key, reduce):
@@ -221,7 +221,7 @@ def rating(*, model: Model, l2: Scalar = 0.0) -> Objective:
         ValueError: If `l2` is negative or not finite; when it is used, if the model's scores depend on more than two
             rows (no `score_rows`).
     """
-    perturbations.check_epsilon(l2, "l2")
+    checks.non_negative(l2=l2)
 
     def objective(params, batch, key, reduce):
         del key, reduce  # as in `pairwise`

@@ -14,10 +14,9 @@ Differentiating through what these four let the adversary ask raises a ValueErro
 from collections.abc import Callable
 
 import jax
-import jax.core
 import jax.numpy as jnp
 
-from jaxrec import perturbations
+from jaxrec import checks, perturbations
 from jaxrec.types import Array, Key, Oracle, PyTree, Reduce, Scalar
 
 Ask = Callable[[Key, PyTree], Array]
@@ -106,7 +105,7 @@ def spsa(victim: Oracle, *, num_samples: int = 64, size: Scalar = 0.01) -> Oracl
     Raises:
         ValueError: If `num_samples < 1`, or `size` is not positive and finite.
     """
-    _check_length(size, "size")
+    checks.positive(size=size)
     draw = lambda key, x: size * jax.random.rademacher(key, x.shape, x.dtype)
     weigh = lambda step: jnp.where(step == 0, 0, 1 / jnp.where(step == 0, 1, step))
     return _estimated(victim, draw, weigh, num_samples)
@@ -131,7 +130,7 @@ def nes(victim: Oracle, *, num_samples: int = 25, sigma: Scalar = 0.001) -> Orac
     Raises:
         ValueError: If `num_samples < 1`, or `sigma` is not positive and finite.
     """
-    _check_length(sigma, "sigma")
+    checks.positive(sigma=sigma)
     draw = lambda key, x: sigma * jax.random.normal(key, x.shape, x.dtype)
     return _estimated(victim, draw, lambda step: step / sigma**2, num_samples)
 
@@ -167,7 +166,7 @@ def _estimated(
     victim: Oracle, draw: Callable[[Key, Array], Array], weigh: Callable[[Array], Array], num_samples: int
 ) -> Oracle:
     """The victim with a gradient of antithetic samples: mean of half the losses' difference times weigh(step)."""
-    perturbations.check_count(num_samples, "num_samples")
+    checks.counts(num_samples=num_samples)
     victim = black_box(victim)
 
     def grad(key, x):
@@ -206,13 +205,6 @@ def _values_only(ask: Ask) -> Ask:
         return value(x)
 
     return answer
-
-
-def _check_length(length: Scalar, name: str) -> None:
-    """Raises a ValueError if a static length is not positive and finite; a traced one passes."""
-    perturbations.check_epsilon(length, name)
-    if not isinstance(length, jax.core.Tracer) and length == 0:
-        raise ValueError(f"Expected {name} > 0, got {name}={length}.")
 
 
 def _same(first: PyTree, second: PyTree) -> bool:

@@ -3,36 +3,10 @@
 from collections.abc import Callable
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrec.norms import Norm
 from jaxrec.types import Array, Key, Metrics, Oracle, PyTree, Scalar
-
-
-def check_epsilon(epsilon: Scalar, name: str = "epsilon") -> None:
-    """Raises a ValueError if a static radius or length is negative or not finite; a traced one passes."""
-    if not isinstance(epsilon, jax.core.Tracer) and not (np.isfinite(epsilon) and epsilon >= 0):
-        raise ValueError(f"Expected {name} >= 0 and finite, got {name}={epsilon}.")
-
-
-def check_radius(epsilon: Scalar) -> None:
-    """Raises a ValueError if a static radius is negative or not a number; infinity is no limit."""
-    if not isinstance(epsilon, jax.core.Tracer) and not epsilon >= 0:
-        raise ValueError(f"Expected epsilon >= 0, got epsilon={epsilon}.")
-
-
-def check_positive(value: Scalar, name: str) -> None:
-    """Raises a ValueError if a static rate, weight or length is not positive and finite; a traced one passes."""
-    if not isinstance(value, jax.core.Tracer) and not 0 < value < np.inf:
-        raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
-
-
-def check_count(count: object, name: str) -> None:
-    """Raises a ValueError unless a number of steps, restarts or questions is a whole number of at least 1."""
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ValueError(f"Expected {name} >= 1, a whole number, got {name}={count}.")
 
 
 def check_gradient(oracle: Oracle) -> None:

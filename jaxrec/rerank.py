@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int, Num
 
-from jaxrec import perturbations
+from jaxrec import checks
 from jaxrec.types import Array, Scalar
 
 Rerank = Callable[[Array, Array, Array | None], Array]
@@ -41,7 +41,7 @@ def mmr(*, k: int, trade_off: Scalar) -> Rerank:
     Raises:
         ValueError: If `k < 1` or `trade_off` is outside [0, 1].
     """
-    perturbations.check_count(k, "k")
+    checks.counts(k=k)
     if not isinstance(trade_off, jax.Array) and not 0 <= trade_off <= 1:
         raise ValueError(f"Expected trade_off in [0, 1], got trade_off={trade_off}.")
 
@@ -84,9 +84,8 @@ def dpp(*, k: int, relevance_weight: Scalar, ridge: Scalar = 0.0) -> Rerank:
     Raises:
         ValueError: If `k < 1`, or a weight is negative.
     """
-    perturbations.check_count(k, "k")
-    perturbations.check_epsilon(relevance_weight, "relevance_weight")
-    perturbations.check_epsilon(ridge, "ridge")
+    checks.counts(k=k)
+    checks.non_negative(relevance_weight=relevance_weight, ridge=ridge)
 
     def rerank(relevance: Array, vectors: Array, where: Array | None = None) -> Array:
         unit = _unit(vectors)

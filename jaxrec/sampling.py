@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec import checks
 from jaxrec.types import Array, Interactions, Key
 
 Draw = Callable[..., Array]  # (key, users [B], seen, *, index, count) -> negatives [B] or [B, N]
@@ -46,8 +47,7 @@ def item_blocked(train: Interactions, *, seed: int, epoch: int, buffer_size: int
 
 def _blocked(ids: np.ndarray, num_ids: int, *, seed: int, epoch: int, buffer_size: int) -> np.ndarray:
     """The rows of one id after another, ids in random order, through a shuffle buffer."""
-    if buffer_size < 1:
-        raise ValueError(f"Expected buffer_size >= 1, got buffer_size={buffer_size}.")
+    checks.counts(buffer_size=buffer_size)
     rng = np.random.default_rng((seed, epoch))
     turn = rng.permutation(num_ids)
     rows = np.argsort(turn[ids], kind="stable")
@@ -221,8 +221,7 @@ def by_popularity(train: Interactions, *, exponent: float = 0.75, num: int | Non
     Raises:
         ValueError: If `exponent` is negative or not finite, or no item can be drawn at all.
     """
-    if not 0 <= exponent < float("inf"):
-        raise ValueError(f"Expected exponent >= 0 and finite, got exponent={exponent}.")
+    checks.non_negative(exponent=exponent)
     counts = np.bincount(train.items, minlength=train.num_items).astype(np.float64)
     share = counts**exponent / max((counts**exponent).sum(), 1)
     if not share.any():

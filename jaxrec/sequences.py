@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import layers, losses
+from jaxrec import checks, layers, losses
 from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Sequence
 
 EMPTY = -1
@@ -27,8 +27,7 @@ def histories(known: Interactions, *, max_length: int) -> np.ndarray:
     Raises:
         ValueError: If `max_length < 1`.
     """
-    if max_length < 1:
-        raise ValueError(f"Expected max_length >= 1, got max_length={max_length}.")
+    checks.counts(max_length=max_length)
     order = _in_order(known)
     users = known.users[order]
     ends = np.cumsum(np.bincount(users, minlength=known.num_users))
@@ -142,8 +141,7 @@ def of_encoder(
 
 def _cosine(sequence: Sequence, temperature: float) -> Sequence:
     """The same parts, states of length 1 / temperature and vectors of length 1."""
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"Expected temperature > 0 and finite, got temperature={temperature}.")
+    checks.positive(temperature=temperature)
 
     def scaled(part):
         return None if part is None else lambda *args: layers.unit(part(*args)) / temperature
@@ -191,12 +189,11 @@ def next_item(
         ValueError: If `num_negatives < 1`, `piece_size < 1`, `negatives` is neither of the two, or the model has no
             states of places.
     """
-    if num_negatives < 1:
-        raise ValueError(f"Expected num_negatives >= 1, got num_negatives={num_negatives}.")
+    checks.counts(num_negatives=num_negatives)
     if negatives not in ("user", "place"):
         raise ValueError(f'Expected negatives to be "user" or "place", got negatives={negatives!r}.')
-    if piece_size is not None and piece_size < 1:
-        raise ValueError(f"Expected piece_size >= 1, got piece_size={piece_size}.")
+    if piece_size is not None:
+        checks.counts(piece_size=piece_size)
     if model.sequence is None or model.sequence.states is None:
         raise ValueError("Expected a model of item sequences that looks at no later item, with sequence.states.")
     drawn = "neg" if negatives == "user" else "neg_of_places"

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrec import norms
+from jaxrec import checks, norms
 from jaxrec.types import PyTree, Surface
 
 
@@ -45,8 +45,7 @@ def columns(surface: Surface, num: int) -> Surface:
     Raises:
         ValueError: If `num < 1`.
     """
-    if num < 1:
-        raise ValueError(f"Expected num >= 1, got num={num}.")
+    checks.counts(num=num)
     return Surface(
         get=lambda params: jax.tree.map(lambda x: x[:, :num], surface.get(params)),
         put=lambda params, x: surface.put(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import sampling, train
+from jaxrec import checks, sampling, train
 from jaxrec.types import Array, InputError, Metrics, PyTree, Scalar
 
 Hyper = Mapping[str, Scalar]  # what may differ from model to model
@@ -129,8 +129,7 @@ def parallel(
         InputError: If there are fewer devices.
         ValueError: If `num_models < 1`.
     """
-    if num_models < 1:
-        raise ValueError(f"Expected num_models >= 1, got num_models={num_models}.")
+    checks.counts(num_models=num_models)
     if not 1 <= num_devices <= jax.local_device_count():
         raise InputError(f"Expected devices between 1 and {jax.local_device_count()}, got {num_devices}.")
     each = each or default()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import adversaries, oracles, perturbations
+from jaxrec import adversaries, checks, oracles
 from jaxrec.adversaries import Adversary
 from jaxrec.types import Array, Scalar, check_ids
 
@@ -30,7 +30,7 @@ def push(targets: np.ndarray, *, temperature: Scalar = 1.0) -> Adversary:
             catalogue is known, if an id lies outside it.
     """
     _check_targets(targets)
-    adversaries.check_temperature(temperature)
+    checks.positive(temperature=temperature)
 
     def of_chunk(chunk, spread):
         is_target = _targets(targets, chunk)
@@ -56,7 +56,7 @@ def pull(targets: np.ndarray, *, temperature: Scalar = 1.0) -> Adversary:
         ValueError: As `push` does.
     """
     _check_targets(targets)
-    adversaries.check_temperature(temperature)
+    checks.positive(temperature=temperature)
 
     def of_chunk(chunk, spread):
         is_target = _targets(targets, chunk)
@@ -93,7 +93,7 @@ def rating(
         ValueError: If there are no pairs, the columns or `where` differ in length, `target` is not finite or
             `piece_size < 1`; once the model is known, if an id lies outside its tables.
     """
-    perturbations.check_count(piece_size, "piece_size")
+    checks.counts(piece_size=piece_size)
     if len(users) != len(items) or not len(users):
         raise ValueError(f"Expected as many users as items, at least one, got {len(users)} and {len(items)}.")
     if where is not None and where.shape != (len(users),):

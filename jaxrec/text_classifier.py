@@ -19,7 +19,7 @@ import scipy.sparse
 import sklearn.linear_model
 import sklearn.metrics
 
-from jaxrec import layers, losses, sequence_edits, texts
+from jaxrec import checks, layers, losses, sequence_edits, texts
 from jaxrec.defences import apr
 from jaxrec.sequence_edits import EMPTY
 from jaxrec.types import Array, Attack, EditAttack, EditOracle, Key, Objective, Params, Scalar, Surface
@@ -97,7 +97,8 @@ def averaging(*, dimension: int = 32, hidden: int = 64, dropout: float = 0.5) ->
     Raises:
         ValueError: If a size is below 1, or `dropout` is not in [0, 1).
     """
-    layers.check(rates={"dropout": dropout}, dimension=dimension, hidden=hidden)
+    checks.rates(dropout=dropout)
+    checks.counts(dimension=dimension, hidden=hidden)
 
     def init(corpus: texts.Corpus, key: Key) -> Params:
         word_key, hidden_key, top_key = jax.random.split(key, 3)

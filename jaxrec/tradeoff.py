@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxrec import exposure, perturbations
+from jaxrec import checks, exposure
 from jaxrec.types import Array, Model, Objective, Params, Scalar
 
 
@@ -53,10 +53,9 @@ def objective(
     Raises:
         ValueError: If a weight is negative or not finite, `temperature` is not positive, or `num_candidates < 1`.
     """
-    perturbations.check_epsilon(novelty_weight, "novelty_weight")
-    perturbations.check_epsilon(diversity_weight, "diversity_weight")
-    perturbations.check_count(num_candidates, "num_candidates")
-    perturbations.check_positive(temperature, "temperature")
+    checks.non_negative(novelty_weight=novelty_weight, diversity_weight=diversity_weight)
+    checks.counts(num_candidates=num_candidates)
+    checks.positive(temperature=temperature)
     newness = np.asarray(information / max(information.max(), 1e-9), np.float32)
     unit = exposure.unit_rows(vectors).astype(np.float32)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrec import perturbations, rows, sampling
+from jaxrec import checks, rows, sampling
 from jaxrec.types import Array, InputError, Key, Metrics, Model, Objective, Params, PyTree, Reduce
 
 
@@ -161,7 +161,7 @@ def replayed(step: Step, num: int) -> Step:
     Raises:
         ValueError: If `num` is no whole number of at least 1.
     """
-    perturbations.check_count(num, "num")
+    checks.counts(num=num)
 
     def replay(state, given, batch, key):
         def one(state, key):

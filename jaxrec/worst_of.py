@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import evaluate, norms, perturbations
+from jaxrec import checks, evaluate, norms, perturbations
 from jaxrec.attacks import random_noise
 from jaxrec.norms import Norm
 from jaxrec.types import Attack, Scalar
@@ -67,7 +67,7 @@ def control(num: int, *, epsilon: Scalar, norm: Norm = norms.L2) -> Attack:
     Raises:
         ValueError: If `num < 1`, or `epsilon` is negative or not finite.
     """
-    perturbations.check_count(num, "num")
+    checks.counts(num=num)
     noise = random_noise.attack(epsilon=epsilon, norm=norm)
 
     def best_noise(key, oracle, x):

@@ -13,24 +13,6 @@ from jaxrec.types import Oracle
 NOTHING = Oracle(losses=lambda key, x: x)
 
 
-def test_epsilon_passes_when_it_is_a_radius_or_traced():
-    for epsilon in (0, 0.0, 3, np.float64(1.5), jnp.float32(2)):
-        perturbations.check_epsilon(epsilon)
-
-    @jax.jit
-    def traced(epsilon):
-        perturbations.check_epsilon(epsilon)
-        return epsilon
-
-    assert float(traced(-1.0)) == -1
-
-
-@pytest.mark.parametrize("epsilon", [-1e-9, float("nan"), float("inf"), -float("inf")])
-def test_other_values_are_refused_with_their_name(epsilon):
-    with pytest.raises(ValueError, match=f"step_size >= 0 and finite, got step_size={epsilon}"):
-        perturbations.check_epsilon(epsilon, "step_size")
-
-
 def test_without_limits_everything_is_legal():
     delta = {"a": jnp.array([1e9])}
     assert perturbations.masked(NOTHING, delta) is delta
@@ -117,17 +99,6 @@ def test_rows_that_share_a_ball_need_one_loss():
         attack(each, x, shared)
     np.testing.assert_allclose(attack(one, x, shared)[1]["norms"], [2.0], rtol=1e-6)
     assert len(attack(each, x, norms.L2)[1]["norms"]) == 2
-
-
-@pytest.mark.parametrize("count", [0, -3, 2.5, 2.0, True, float("nan"), "3", None])
-def test_a_count_is_a_whole_number_of_at_least_1(count):
-    with pytest.raises(ValueError, match=f"num_steps >= 1, a whole number, got num_steps={count}"):
-        perturbations.check_count(count, "num_steps")
-
-
-def test_counts_pass():
-    for count in (1, 7, np.int64(3)):
-        perturbations.check_count(count, "num_steps")
 
 
 def test_projection_is_on_the_ball_and_then_into_the_box():

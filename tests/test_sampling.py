@@ -85,7 +85,7 @@ def test_user_blocked_batches_have_far_fewer_distinct_users():
 
 
 def test_a_buffer_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="buffer_size >= 1, got buffer_size=0"):
+    with pytest.raises(ValueError, match="buffer_size >= 1, a whole number, got buffer_size=0"):
         sampling.user_blocked(make_data(), seed=0, epoch=0, buffer_size=0)
 
 

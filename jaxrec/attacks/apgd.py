@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Array, Attack, PyTree, Scalar
 
@@ -66,8 +66,8 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.L2, num_steps: int = 100) -> A
     Raises:
         ValueError: If `epsilon` is negative or not finite, or `num_steps` is no whole number of at least 1.
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_count(num_steps, "num_steps")
+    checks.non_negative(epsilon=epsilon)
+    checks.counts(num_steps=num_steps)
 
     def apgd(key, oracle, x):
         perturbations.check_gradient(oracle)

@@ -3,7 +3,7 @@
 Kurakin, Goodfellow and Bengio, "Adversarial Examples in the Physical World", ICLR 2017 workshop, arXiv:1607.02533.
 """
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms
 from jaxrec.attacks import pgd
 from jaxrec.norms import Norm
 from jaxrec.types import Attack, Scalar
@@ -27,7 +27,7 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.L2, num_steps: int = 10, step_
         ValueError: If `epsilon` or `step_size` is negative or not finite, or `num_steps` is no whole number of at
             least 1.
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_count(num_steps, "num_steps")
+    checks.non_negative(epsilon=epsilon)
+    checks.counts(num_steps=num_steps)
     step_size = epsilon / num_steps if step_size is None else step_size
     return pgd.attack(epsilon=epsilon, norm=norm, num_steps=num_steps, step_size=step_size)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxrec import perturbations, units
+from jaxrec import checks, units
 from jaxrec.types import Array, Attack, Oracle, Scalar
 
 INSIDE = 0.999999  # of the box, where arctanh is finite
@@ -74,13 +74,11 @@ def attack(
             `initial_weight` not positive and finite, `num_steps` or `num_searches` no whole number of at least 1, or
             `target` holds no classes.
     """
-    perturbations.check_radius(epsilon)
+    checks.radius(epsilon=epsilon)
     units.check_targets(target)
-    perturbations.check_epsilon(confidence, "confidence")
-    perturbations.check_count(num_steps, "num_steps")
-    perturbations.check_count(num_searches, "num_searches")
-    perturbations.check_positive(learning_rate, "learning_rate")
-    perturbations.check_positive(initial_weight, "initial_weight")
+    checks.non_negative(confidence=confidence)
+    checks.counts(num_steps=num_steps, num_searches=num_searches)
+    checks.positive(learning_rate=learning_rate, initial_weight=initial_weight)
     adam = optax.adam(learning_rate)
 
     def cw(key, oracle, x):

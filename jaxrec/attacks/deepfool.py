@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrec import norms, perturbations, units
+from jaxrec import checks, norms, units
 from jaxrec.types import Array, Attack, Scalar
 
 
@@ -61,11 +61,11 @@ def attack(
         ValueError: If `epsilon` is negative or not a number, `overshoot` negative or not finite, or `num_steps` or
             `num_classes` no whole number of at least 1.
     """
-    perturbations.check_radius(epsilon)
-    perturbations.check_epsilon(overshoot, "overshoot")
-    perturbations.check_count(num_steps, "num_steps")
+    checks.radius(epsilon=epsilon)
+    checks.non_negative(overshoot=overshoot)
+    checks.counts(num_steps=num_steps)
     if num_classes is not None:
-        perturbations.check_count(num_classes, "num_classes")
+        checks.counts(num_classes=num_classes)
 
     def deepfool(key, oracle, x):
         it = units.of(oracle, x)

@@ -6,7 +6,7 @@ rows it is the fast gradient method that APR uses (He et al., SIGIR 2018, arXiv:
 
 import jax
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Attack, Scalar
 
@@ -25,7 +25,7 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.L2) -> Attack:
     Raises:
         ValueError: If `epsilon` is negative or not finite.
     """
-    perturbations.check_epsilon(epsilon)
+    checks.non_negative(epsilon=epsilon)
 
     def fgsm(key, oracle, x):
         perturbations.check_gradient(oracle)

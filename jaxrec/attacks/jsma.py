@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxrec import norms, perturbations, units
+from jaxrec import checks, norms, perturbations, units
 from jaxrec.types import Array, Attack, Scalar
 
 
@@ -59,7 +59,7 @@ def attack(
         ValueError: If `epsilon` is negative or not a number, `theta` is 0 or not finite, `gamma` is not in (0, 1], or
             `target` holds no classes.
     """
-    perturbations.check_radius(epsilon)
+    checks.radius(epsilon=epsilon)
     units.check_targets(target)
     if theta == 0 or not math.isfinite(theta):
         raise ValueError(f"Expected theta to be finite and not 0, got theta={theta}.")

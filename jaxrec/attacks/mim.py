@@ -6,7 +6,7 @@ Dong, Liao, Pang, Su, Zhu, Hu and Li, "Boosting Adversarial Attacks with Momentu
 import jax
 import jax.numpy as jnp
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Attack, Scalar
 
@@ -40,11 +40,10 @@ def attack(
         ValueError: If `epsilon`, `step_size` or `momentum` is negative or not finite, or `num_steps` is no whole number
             of at least 1.
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_epsilon(momentum, "momentum")
-    perturbations.check_count(num_steps, "num_steps")
+    checks.non_negative(epsilon=epsilon, momentum=momentum)
+    checks.counts(num_steps=num_steps)
     step_size = epsilon / num_steps if step_size is None else step_size
-    perturbations.check_epsilon(step_size, "step_size")
+    checks.non_negative(step_size=step_size)
 
     def normalised(grad):
         return norms.L1.direction(norm.vectors(grad)).reshape(grad.shape)

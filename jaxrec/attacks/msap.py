@@ -4,7 +4,7 @@ Anelli, Bellogin, Deldjoo, Di Noia and Merra, "MSAP: Multi-Step Adversarial Pert
 Embeddings", FLAIRS 2021, arXiv:2010.01329. With projection on the ball in which the step is measured it is `pgd`.
 """
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms
 from jaxrec.attacks import pgd
 from jaxrec.types import Attack, Scalar
 
@@ -33,7 +33,7 @@ def attack(
         ValueError: If `epsilon` or `step_size` is negative or not finite, `num_steps` is no whole number of at least 1,
             or `start_share` is not in [0, 1].
     """
-    perturbations.check_epsilon(epsilon)
+    checks.non_negative(epsilon=epsilon)
     if not 0 <= start_share <= 1:
         raise ValueError(f"Expected start_share in [0, 1], got start_share={start_share}.")
     mixed = norms.LINF._replace(

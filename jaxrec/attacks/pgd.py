@@ -8,7 +8,7 @@ projection coordinate by coordinate, as published recommender code has it, allow
 import jax
 import jax.numpy as jnp
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Attack, Scalar
 
@@ -44,14 +44,13 @@ def attack(
         ValueError: If `epsilon` or `step_size` is negative or not finite, `num_steps` or `num_restarts` is no whole
             number of at least 1, or restarts are asked for without random starts.
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_count(num_steps, "num_steps")
-    perturbations.check_count(num_restarts, "num_restarts")
+    checks.non_negative(epsilon=epsilon)
+    checks.counts(num_steps=num_steps, num_restarts=num_restarts)
     if num_restarts > 1 and not random_start:
         raise ValueError(f"Expected random_start=True with num_restarts={num_restarts}: without it all runs are one.")
     if step_size is None:
         step_size = epsilon * min(2.5 / num_steps, 1.0)
-    perturbations.check_epsilon(step_size, "step_size")
+    checks.non_negative(step_size=step_size)
 
     def run(key, oracle, x):
         start_key, steps_key = jax.random.split(key)

@@ -2,7 +2,7 @@
 
 import jax
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Attack, Scalar
 
@@ -21,7 +21,7 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.L2) -> Attack:
     Raises:
         ValueError: If `epsilon` is negative or not finite.
     """
-    perturbations.check_epsilon(epsilon)
+    checks.non_negative(epsilon=epsilon)
 
     def random_noise(key, oracle, x):
         noise_key, loss_key = jax.random.split(key)

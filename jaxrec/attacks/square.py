@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import norms, perturbations
+from jaxrec import checks, norms, perturbations
 from jaxrec.norms import Norm
 from jaxrec.types import Array, Attack, Key, Scalar
 
@@ -45,8 +45,8 @@ def attack(*, epsilon: Scalar, norm: Norm = norms.LINF, num_queries: int = 5000,
     Raises:
         ValueError: If `epsilon` is negative or not finite, `num_queries < 3`, or `initial_share` is not in (0, 1].
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_count(num_queries, "num_queries")
+    checks.non_negative(epsilon=epsilon)
+    checks.counts(num_queries=num_queries)
     if num_queries < 3:
         raise ValueError(f"Expected num_queries >= 3, got num_queries={num_queries}.")
     if not 0 < initial_share <= 1:

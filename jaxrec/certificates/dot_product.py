@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxrec import evaluate, metrics, norms, perturbations, surfaces
+from jaxrec import checks, evaluate, metrics, norms, surfaces
 from jaxrec.types import Array, Scalar
 
 _UNIT_ROUNDOFF = 2.0**-24
@@ -178,7 +178,7 @@ def certify(
             or the plan averages ties.
     """
     for epsilon in epsilons:
-        perturbations.check_epsilon(epsilon)
+        checks.non_negative(epsilon=epsilon)
     _check_budget(budget)
     found = np.asarray(ranks(factors, plan, budget, jnp.asarray(epsilons, jnp.float32), fall=fall), np.float64)
     return [
@@ -276,7 +276,7 @@ def check(factors: Factors, plan: evaluate.RankPlan) -> None:
 
 def _check_budget(budget: Radii) -> None:
     for name, radius in budget._asdict().items():
-        perturbations.check_epsilon(radius, name)
+        checks.non_negative(**{name: radius})
 
 
 def _dots(rows: Float[Array, "B D"], item: Float[Array, "I D"]) -> Float[Array, "B I"]:

@@ -42,7 +42,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxrec import metrics
+from jaxrec import checks, metrics
 from jaxrec.certificates import smoothing
 
 ROUNDING = 1e-12  # by more than that must a condition hold, so that equal fractions are not told apart by rounding
@@ -75,8 +75,7 @@ def bounds(
     Raises:
         ValueError: If `num_models < 1`, `alpha` is not between 0 and 1, or a count is not in [0, num_models].
     """
-    if num_models < 1:
-        raise ValueError(f"Expected num_models >= 1, got num_models={num_models}.")
+    checks.counts(num_models=num_models)
     if not 0 < alpha < 1:
         raise ValueError(f"Expected alpha between 0 and 1, got alpha={alpha}.")
     if counts.min(initial=0) < 0 or counts.max(initial=0) > num_models:
@@ -118,8 +117,7 @@ def certify(
         ValueError: If `num_recommended < 1`, or as `overlap`.
     """
     metrics.check_cutoff(k, probabilities.shape[1])
-    if num_recommended < 1:
-        raise ValueError(f"Expected num_recommended >= 1, got num_recommended={num_recommended}.")
+    checks.counts(num_recommended=num_recommended)
     q = np.array([overlap(num_users, num_sampled, e) for e in num_fakes])[None, :, None]
     of_relevant, of_others = (_largest(probabilities, candidates & x, k) for x in (relevant, ~relevant))
     kept = np.zeros((len(probabilities), len(num_fakes)), np.int64)

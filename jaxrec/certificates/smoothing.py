@@ -24,7 +24,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int, Int32
 
-from jaxrec import evaluate, metrics, perturbations
+from jaxrec import checks, evaluate, metrics, perturbations
 from jaxrec.types import Array, Key, Model, Params, Scalar, Surface
 
 OWN_KEY = 0x5E00  # folded into the key of the noise, or that of seed s draws what a training of seed s begins with
@@ -84,10 +84,8 @@ def certify(
         ValueError: If `sigma` is not positive and finite, `num_samples < 1`, or `alpha` is not between 0 and 1.
     """
     metrics.check_cutoff(k, plan.num_items)
-    if not 0 < sigma < float("inf"):
-        raise ValueError(f"Expected sigma > 0 and finite, got sigma={sigma}.")
-    if num_samples < 1:
-        raise ValueError(f"Expected num_samples >= 1, got num_samples={num_samples}.")
+    checks.positive(sigma=sigma)
+    checks.counts(num_samples=num_samples)
     if not 0 < alpha < 1:
         raise ValueError(f"Expected alpha between 0 and 1, got alpha={alpha}.")
     num_hits = np.asarray(_count_hits(model, surface, params, plan, key, sigma, k, num_samples))

@@ -5,7 +5,7 @@ He, He, Du and Chua, "Adversarial Personalized Ranking for Recommendation", SIGI
 
 import jax
 
-from jaxrec import min_max, perturbations
+from jaxrec import checks, min_max
 from jaxrec.types import Attack, Objective, Scalar, Surface
 
 
@@ -35,7 +35,7 @@ def objective(*, clean: Objective, attack: Attack, surface: Surface, adv_weight:
     Raises:
         ValueError: If `adv_weight` is negative or not finite.
     """
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(adv_weight=adv_weight)
 
     def apr(params, batch, key, reduce):
         attack_key, clean_key, adv_key = jax.random.split(key, 3)

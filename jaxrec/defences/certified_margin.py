@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxrec import losses, min_max, norms, perturbations
+from jaxrec import checks, losses, min_max, norms
 from jaxrec.certificates import dot_product
 from jaxrec.types import Array, Objective, Params, Scalar
 
@@ -64,8 +64,7 @@ def objective(
         ValueError: If `epsilon` or `adv_weight` is negative or not finite; when it is used, if the factors have other
             numbers of rows, as in a step on the touched rows.
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(epsilon=epsilon, adv_weight=adv_weight)
 
     def certified(params, batch, key, reduce):
         found = factors(params)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrec import layers, losses, perturbations
+from jaxrec import checks, losses
 from jaxrec.sequences import EMPTY
 from jaxrec.types import Array, Key, Model, Objective, Scalar
 
@@ -26,7 +26,7 @@ Augmentation = Callable[[Key, Array], View]  # (key, history [L]) -> view
 
 
 def _check(share: float) -> None:
-    layers.check(rates={"share": share})
+    checks.rates(share=share)
 
 
 def _part(share: float, num: Array) -> Array:
@@ -116,8 +116,8 @@ def objective(
         ValueError: If there is no augmentation, `weight` is negative or `temperature` not positive, or one of them not
             finite, or the model has no states of places.
     """
-    perturbations.check_epsilon(weight, "weight")
-    perturbations.check_positive(temperature, "temperature")
+    checks.non_negative(weight=weight)
+    checks.positive(temperature=temperature)
     if not augmentations:
         raise ValueError("Expected at least one augmentation, got none.")
     if model.sequence is None or model.sequence.states is None:

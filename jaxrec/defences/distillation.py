@@ -10,7 +10,7 @@ It stands here to be attacked.
 import jax
 import jax.numpy as jnp
 
-from jaxrec import consistency, losses, perturbations
+from jaxrec import checks, consistency, losses
 from jaxrec.types import Model, Objective, Params, Scalar
 
 
@@ -52,7 +52,7 @@ def objective(
         ValueError: If `temperature` is not positive and finite; when it is used, if the student's table "user" or
             "item" has other numbers of rows, as in a step on the touched rows.
     """
-    perturbations.check_positive(temperature, "temperature")
+    checks.positive(temperature=temperature)
     teacher_params = jax.lax.stop_gradient(teacher_params)
 
     def distillation(params, batch, key, reduce):

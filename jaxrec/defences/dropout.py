@@ -6,7 +6,7 @@ Overfitting", JMLR 2014.
 
 import jax
 
-from jaxrec import layers, perturbations
+from jaxrec import checks, layers, perturbations
 from jaxrec.types import Objective, Surface
 
 
@@ -30,7 +30,7 @@ def objective(*, clean: Objective, surface: Surface, rate: float = 0.2) -> Objec
     Raises:
         ValueError: If `rate` is not in [0, 1).
     """
-    layers.check(rates={"rate": rate})
+    checks.rates(rate=rate)
 
     def dropped(params, batch, key, reduce):
         drop_key, clean_key = jax.random.split(key)

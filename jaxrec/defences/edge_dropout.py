@@ -8,7 +8,7 @@ graphs are views to be contrasted; here one is what the loss is taken on.
 import jax
 import jax.numpy as jnp
 
-from jaxrec import layers
+from jaxrec import checks, layers
 from jaxrec.types import Array, Key, Objective
 
 
@@ -28,7 +28,7 @@ def objective(*, clean: Objective, rate: float = 0.1) -> Objective:
     Raises:
         ValueError: If `rate` is not in [0, 1).
     """
-    layers.check(rates={"rate": rate})
+    checks.rates(rate=rate)
 
     def dropped(params, batch, key, reduce):
         drop_key, clean_key = jax.random.split(key)

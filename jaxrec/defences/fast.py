@@ -5,7 +5,7 @@ Wong, Rice and Kolter, "Fast is better than free: Revisiting adversarial trainin
 
 import jax
 
-from jaxrec import min_max, norms, oracles, perturbations
+from jaxrec import checks, min_max, norms, oracles
 from jaxrec.attacks import pgd
 from jaxrec.norms import Norm
 from jaxrec.types import Objective, Scalar, Surface
@@ -37,7 +37,7 @@ def objective(
     Raises:
         ValueError: If `epsilon` or `step_size` is negative or not finite.
     """
-    perturbations.check_epsilon(epsilon)
+    checks.non_negative(epsilon=epsilon)
     step_size = 1.25 * epsilon if step_size is None else step_size
     attack = pgd.attack(epsilon=epsilon, norm=norms.cornered(norm), num_steps=1, step_size=step_size, random_start=True)
 

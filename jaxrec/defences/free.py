@@ -6,7 +6,7 @@ Shafahi, Najibi, Ghiasi, Xu, Dickerson, Studer, Davis, Taylor and Goldstein, "Ad
 
 import jax
 
-from jaxrec import min_max, norms, perturbations, surfaces
+from jaxrec import checks, min_max, norms, surfaces
 from jaxrec.norms import Norm
 from jaxrec.types import Objective, Scalar, Surface
 
@@ -48,9 +48,9 @@ def objective(
         ValueError: If `epsilon` or `step_size` is negative or not finite; when it is used, if the state carries no
             perturbation of the surface's shapes.
     """
-    perturbations.check_epsilon(epsilon)
+    checks.non_negative(epsilon=epsilon)
     step_size = epsilon if step_size is None else step_size
-    perturbations.check_epsilon(step_size, "step_size")
+    checks.non_negative(step_size=step_size)
 
     def free(params, batch, key, reduce):
         adv_key, clean_key = jax.random.split(key)

@@ -7,7 +7,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
-from jaxrec import min_max, perturbations
+from jaxrec import checks, min_max
 from jaxrec.types import Attack, Objective, Scalar, Surface
 
 
@@ -36,7 +36,7 @@ def objective(
     Raises:
         ValueError: If `share` is not in [0, 1], or `relative_weight` is negative or not finite.
     """
-    perturbations.check_epsilon(relative_weight, "relative_weight")
+    checks.non_negative(relative_weight=relative_weight)
     if not isinstance(share, jax.core.Tracer) and not 0 <= share <= 1:
         raise ValueError(f"Expected share in [0, 1], got share={share}.")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
-from jaxrec import min_max, perturbations
+from jaxrec import checks, min_max
 from jaxrec.types import Attack, Objective, Scalar, Surface
 
 
@@ -35,7 +35,7 @@ def objective(*, clean: Objective, attacks: Sequence[Attack], surface: Surface, 
     """
     if not attacks:
         raise ValueError("Expected at least one attack, got none.")
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(adv_weight=adv_weight)
 
     def multi_norm(params, batch, key, reduce):
         clean_key, adv_key, *keys = jax.random.split(key, 2 + len(attacks))

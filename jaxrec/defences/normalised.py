@@ -8,7 +8,7 @@ import dataclasses
 
 import jax
 
-from jaxrec import layers, perturbations
+from jaxrec import checks, layers
 from jaxrec.types import Array, Model, Params, Scalar
 
 
@@ -31,7 +31,7 @@ def wrap(model: Model, *, temperature: Scalar = 0.1) -> Model:
     Raises:
         ValueError: If `temperature` is not positive and finite, or the model has no `score_rows`.
     """
-    perturbations.check_positive(temperature, "temperature")
+    checks.positive(temperature=temperature)
     if model.score_rows is None:
         raise ValueError("Expected a model whose score depends on a user's and an item's row, with score_rows.")
     of_rows = model.score_rows

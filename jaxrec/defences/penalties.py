@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from jaxrec import perturbations, rows
+from jaxrec import checks, rows
 from jaxrec.types import Array, Objective, Scalar
 
 OF_PAIRS = {"user": ("users",), "item": ("pos", "neg")}
@@ -36,8 +36,7 @@ def objective(*, clean: Objective, l2: Scalar = 0.0, l1: Scalar = 0.0, reads: ro
     Raises:
         ValueError: If `l2` or `l1` is negative or not finite; when it is used, if there is no such table.
     """
-    perturbations.check_epsilon(l2, "l2")
-    perturbations.check_epsilon(l1, "l1")
+    checks.non_negative(l2=l2, l1=l1)
 
     def penalised(params, batch, key, reduce):
         loss, metrics = clean(params, batch, key, reduce)

@@ -7,7 +7,7 @@ Transferable Adversarial Examples", CVPR 2020, arXiv:1912.11969; there an attack
 import jax
 import jax.numpy as jnp
 
-from jaxrec import min_max, perturbations
+from jaxrec import checks, min_max
 from jaxrec.types import Attack, Objective, Scalar, Surface
 
 
@@ -40,11 +40,10 @@ def objective(
         ValueError: Unless 1 <= fresh <= every, or if `adv_weight` is negative or not finite; when it is used, if the
             state carries no perturbation of the surface's shapes.
     """
-    perturbations.check_count(every, "every")
-    perturbations.check_count(fresh, "fresh")
+    checks.counts(every=every, fresh=fresh)
     if fresh > every:
         raise ValueError(f"Expected fresh <= every, got fresh={fresh}, every={every}.")
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(adv_weight=adv_weight)
 
     def periodic(params, batch, key, reduce):
         attack_key, clean_key, adv_key = jax.random.split(key, 3)

@@ -6,7 +6,7 @@ Wang, Feng, He, Nie and Chua, "Denoising Implicit Feedback for Recommendation", 
 import jax
 import jax.numpy as jnp
 
-from jaxrec import losses, objectives, perturbations
+from jaxrec import checks, losses, objectives
 from jaxrec.types import Array, Model, Objective, Scalar
 
 
@@ -28,7 +28,7 @@ def objective(*, model: Model, exponent: Scalar = 0.2) -> Objective:
     Raises:
         ValueError: If `exponent` is negative or not finite.
     """
-    perturbations.check_epsilon(exponent, "exponent")
+    checks.non_negative(exponent=exponent)
 
     def loss(scores: Array, relevant: Array) -> Array:
         each = losses.bce(scores[..., None], relevant[..., None])

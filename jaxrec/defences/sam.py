@@ -8,7 +8,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
-from jaxrec import min_max, norms, perturbations
+from jaxrec import checks, min_max, norms
 from jaxrec.types import Objective, Scalar
 
 
@@ -36,7 +36,7 @@ def objective(*, clean: Objective, epsilon: Scalar) -> Objective:
     Raises:
         ValueError: If `epsilon` is negative or not finite.
     """
-    perturbations.check_epsilon(epsilon)
+    checks.non_negative(epsilon=epsilon)
 
     def sam(params, batch, key, reduce):
         clean_key, adv_key = jax.random.split(key)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxrec import min_max, perturbations, profiles
+from jaxrec import checks, min_max, profiles
 from jaxrec.certificates import smoothing
 from jaxrec.types import Array, Interactions, Model, Objective, Params, Scalar, Surface
 
@@ -40,7 +40,7 @@ def objective(*, clean: Objective, surface: Surface, sigma: Scalar) -> Objective
     Raises:
         ValueError: If `sigma` is negative or not finite.
     """
-    perturbations.check_epsilon(sigma, "sigma")
+    checks.non_negative(sigma=sigma)
 
     def under_noise(params, batch, key, reduce):
         noise_key, clean_key, noisy_key = jax.random.split(key, 3)
@@ -83,8 +83,8 @@ def wrap(
     Raises:
         ValueError: If `sigma` is negative or not finite, or `num_samples` is no whole number of at least 1.
     """
-    perturbations.check_epsilon(sigma, "sigma")
-    perturbations.check_count(num_samples, "num_samples")
+    checks.non_negative(sigma=sigma)
+    checks.counts(num_samples=num_samples)
 
     def mean(scores: Callable[[Params], Array], params: Params) -> Array:
         @jax.checkpoint  # or a gradient keeps the noise of all draws
@@ -135,8 +135,8 @@ def in_first(*, k: int, temperature: Scalar, known: Interactions | None = None) 
         ValueError: If `k` is no whole number of at least 1, or `temperature` not positive and finite; when it is used,
             unless k < I.
     """
-    perturbations.check_count(k, "k")
-    perturbations.check_positive(temperature, "temperature")
+    checks.counts(k=k)
+    checks.positive(temperature=temperature)
     left_out = None if known is None else profiles.prepare(known)
 
     def value(users, scores):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from jaxrec import perturbations, surfaces
+from jaxrec import checks, surfaces
 from jaxrec.defences import apr
 from jaxrec.types import Array, Attack, Objective, Scalar, Surface
 
@@ -44,7 +44,7 @@ def objective(
         ValueError: If a scale is not positive and finite, or `adv_weight` is negative or not finite; when it is used,
             if a table is not of the surface or has another number of rows, as in a step on the touched rows.
     """
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(adv_weight=adv_weight)
     for name, of_table in scales.items():
         if not isinstance(of_table, jax.core.Tracer) and not np.all(np.isfinite(of_table) & (np.asarray(of_table) > 0)):
             raise ValueError(f"Expected scales > 0 and finite, got others in the table {name}.")
@@ -87,7 +87,7 @@ def scales(counts: Num[np.ndarray, " I"], *, power: float = 0.5) -> Float[np.nda
     Raises:
         ValueError: If a count is negative or not finite, or `power` is negative or not finite.
     """
-    perturbations.check_epsilon(power, "power")
+    checks.non_negative(power=power)
     counts = np.asarray(counts, np.float64)
     if not (np.isfinite(counts) & (counts >= 0)).all():
         raise ValueError("Expected counts >= 0 and finite, got others.")

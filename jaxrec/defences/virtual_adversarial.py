@@ -7,7 +7,7 @@ Semi-Supervised Learning", TPAMI 2019, arXiv:1704.03976.
 import jax
 import jax.numpy as jnp
 
-from jaxrec import consistency, norms, perturbations
+from jaxrec import checks, consistency, norms, perturbations
 from jaxrec.types import Attack, Model, Objective, Scalar, Surface
 
 
@@ -76,9 +76,9 @@ def power_iteration(*, epsilon: Scalar, num_steps: int = 1, distance: Scalar = 0
         ValueError: If `epsilon` is negative or `distance` not positive, or one of them not finite, or `num_steps` no
             whole number of at least 1.
     """
-    perturbations.check_epsilon(epsilon)
-    perturbations.check_positive(distance, "distance")
-    perturbations.check_count(num_steps, "num_steps")
+    checks.non_negative(epsilon=epsilon)
+    checks.positive(distance=distance)
+    checks.counts(num_steps=num_steps)
 
     def attack(key, oracle, x):
         perturbations.check_gradient(oracle)

@@ -6,7 +6,7 @@ Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust Generalization",
 import jax
 import jax.numpy as jnp
 
-from jaxrec import min_max, norms, perturbations
+from jaxrec import checks, min_max, norms
 from jaxrec.types import Array, Attack, Objective, PyTree, Scalar, Surface
 
 
@@ -43,8 +43,7 @@ def objective(
     Raises:
         ValueError: If `weight_epsilon` or `adv_weight` is negative or not finite.
     """
-    perturbations.check_epsilon(weight_epsilon, "weight_epsilon")
-    perturbations.check_epsilon(adv_weight, "adv_weight")
+    checks.non_negative(weight_epsilon=weight_epsilon, adv_weight=adv_weight)
 
     def awp(params, batch, key, reduce):
         attack_key, clean_key, weights_key, adv_key = jax.random.split(key, 4)

@@ -7,7 +7,7 @@ statistics of Chirita et al. and Burke et al. (`profile_statistics`).
 import numpy as np
 import sklearn.ensemble
 
-from jaxrec import profile_statistics
+from jaxrec import checks, profile_statistics
 from jaxrec.types import Detector, Interactions
 
 
@@ -27,9 +27,7 @@ def detector(*, num_trees: int = 100, num_neighbours: int = 25, seed: int = 0) -
     Raises:
         ValueError: If `num_trees` or `num_neighbours` is below 1.
     """
-    for name, value in (("num_trees", num_trees), ("num_neighbours", num_neighbours)):
-        if value < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={value}.")
+    checks.counts(num_trees=num_trees, num_neighbours=num_neighbours)
 
     def isolation_forest(interactions: Interactions) -> np.ndarray:
         found = profile_statistics.statistics(interactions, num_neighbours=num_neighbours)

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import sklearn.base
 
+from jaxrec import checks
 from jaxrec.detectors import classifier
 from jaxrec.types import Array, Detector, Key, Params, Poison
 
@@ -134,8 +135,6 @@ def detector(
     Raises:
         ValueError: If `hidden` or `num_steps` is below 1, or as `classifier.detector`.
     """
-    for name, value in (("hidden", hidden), ("num_steps", num_steps)):
-        if value < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={value}.")
+    checks.counts(hidden=hidden, num_steps=num_steps)
     perceptron = Perceptron(hidden=hidden, num_steps=num_steps, learning_rate=learning_rate, seed=seed)
     return classifier.detector(make=make, estimator=perceptron, num_targets=num_targets, num_folds=num_folds, seed=seed)

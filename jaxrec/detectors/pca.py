@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse.linalg
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.types import Detector, Interactions
 
 linalg: Any = scipy.sparse.linalg  # whose types say less than it takes
@@ -33,8 +33,7 @@ def detector(*, num_components: int = 3) -> Detector:
     Raises:
         ValueError: If `num_components < 1`; the detector itself if there are no more users or items than that.
     """
-    if num_components < 1:
-        raise ValueError(f"Expected num_components >= 1, got num_components={num_components}.")
+    checks.counts(num_components=num_components)
 
     def pca(interactions: Interactions) -> np.ndarray:
         shape = (interactions.num_users, interactions.num_items)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.types import Detector, Interactions
 
 linalg: Any = scipy.sparse.linalg  # whose types say less than it takes
@@ -37,8 +37,7 @@ def detector(*, num_components: int = 3) -> Detector:
     Raises:
         ValueError: If `num_components < 1`; the detector itself if there are no more users or items than that.
     """
-    if num_components < 1:
-        raise ValueError(f"Expected num_components >= 1, got num_components={num_components}.")
+    checks.counts(num_components=num_components)
 
     def spectral(interactions: Interactions) -> np.ndarray:
         shape = (interactions.num_users, interactions.num_items)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxrec import sequence_edits
+from jaxrec import checks, sequence_edits
 from jaxrec.sequence_edits import EMPTY, Edit, Kind
 from jaxrec.types import Array, EditAttack
 
@@ -41,8 +41,7 @@ def attack(*, num_edits: int | Array, kinds: Sequence[Kind] = tuple(Kind), num_c
     """
     sequence_edits.check_num_edits(num_edits)
     sequence_edits.check_kinds(kinds)
-    if num_candidates < 1:
-        raise ValueError(f"Expected num_candidates >= 1, got num_candidates={num_candidates}.")
+    checks.counts(num_candidates=num_candidates)
 
     def gradient_guided(key, oracle, ids):
         if oracle.grad is None:

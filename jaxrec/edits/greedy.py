@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxrec import sequence_edits
+from jaxrec import checks, sequence_edits
 from jaxrec.sequence_edits import Kind
 from jaxrec.types import Array, EditAttack
 
@@ -36,10 +36,9 @@ def attack(
     """
     sequence_edits.check_num_edits(num_edits)
     sequence_edits.check_kinds(kinds)
-    if pool_size is not None and pool_size < 1:
-        raise ValueError(f"Expected pool_size >= 1, got pool_size={pool_size}.")
-    if chunk_size < 1:
-        raise ValueError(f"Expected chunk_size >= 1, got chunk_size={chunk_size}.")
+    if pool_size is not None:
+        checks.counts(pool_size=pool_size)
+    checks.counts(chunk_size=chunk_size)
 
     def pool(key, oracle):
         if pool_size is None:

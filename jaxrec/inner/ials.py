@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec import checks
 from jaxrec.injection import Surrogate
 from jaxrec.inner import weighted
 from jaxrec.inner.weighted import Tables
@@ -54,12 +55,8 @@ def surrogate(
     """
     weights = l2, unobserved_weight, l2_exponent
     weighted.check(dimension=dimension, weights=weights, init_scale=init_scale)
-    for name, value in (("max_sweeps", max_sweeps), ("adjoint_steps", adjoint_steps)):
-        if value < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={value}.")
-    for name, value in (("tolerance", tolerance), ("adjoint_tolerance", adjoint_tolerance)):
-        if not value >= 0:
-            raise ValueError(f"Expected {name} >= 0, got {name}={value}.")
+    checks.counts(max_sweeps=max_sweeps, adjoint_steps=adjoint_steps)
+    checks.radius(tolerance=tolerance, adjoint_tolerance=adjoint_tolerance)
 
     def prepare(real: Interactions, num_fakes: int):
         return {"real": weighted.prepare(real), "plans": _plans(real, num_fakes), "weights": jnp.array(weights)}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrec import checks
 from jaxrec.injection import Surrogate
 from jaxrec.inner import weighted
 from jaxrec.types import Interactions
@@ -52,8 +53,7 @@ def surrogate(
     """
     weights = l2, unobserved_weight, l2_exponent
     weighted.check(dimension=dimension, weights=weights, init_scale=init_scale)
-    if train_steps < 1:
-        raise ValueError(f"Expected train_steps >= 1, got train_steps={train_steps}.")
+    checks.counts(train_steps=train_steps)
     unrolled = train_steps if unrolled_steps is None else unrolled_steps
     if not 1 <= unrolled <= train_steps:
         raise ValueError(f"Expected unrolled_steps in [1, {train_steps}], got unrolled_steps={unrolled}.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrec import layers, losses, sequences
+from jaxrec import checks, layers, losses, sequences
 from jaxrec.types import Array, Key, Model, Objective, Params, Scalar, Sequence
 
 _INIT = nn.initializers.truncated_normal(0.02)
@@ -52,7 +52,8 @@ def model(
     """
     if max_length < 2:
         raise ValueError(f"Expected max_length >= 2, got max_length={max_length}.")
-    layers.check(rates={"dropout": dropout}, num_users=num_users, num_items=num_items, num_blocks=num_blocks)
+    checks.rates(dropout=dropout)
+    checks.counts(num_users=num_users, num_items=num_items, num_blocks=num_blocks)
     layers.check_heads(dimension=dimension, num_heads=num_heads)
     encoder = _Encoder(max_length, num_blocks, num_heads, dropout, compute_dtype)
 
@@ -119,7 +120,7 @@ def objective(
     for name, share in (("mask_probability", mask_probability), ("last_probability", last_probability)):
         if not 0 <= share <= 1:
             raise ValueError(f"Expected {name} in [0, 1], got {name}={share}.")
-    layers.check(num_negatives=1 if num_negatives is None else num_negatives, piece_size=piece_size)
+    checks.counts(num_negatives=1 if num_negatives is None else num_negatives, piece_size=piece_size)
     if model.sequence is None or model.sequence.masked is None:
         raise ValueError("Expected a model of item sequences with masked places, sequence.masked.")
     embed, vectors, masked = model.sequence.embed, model.sequence.vectors, model.sequence.masked

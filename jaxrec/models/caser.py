@@ -9,7 +9,7 @@ It is trained by `sequences.next_item`, with `losses.bce` and three negatives in
 import jax
 import jax.numpy as jnp
 
-from jaxrec import layers, sequences
+from jaxrec import checks, layers, sequences
 from jaxrec.types import Array, Key, Model, Params, Sequence
 
 
@@ -51,10 +51,17 @@ def model(
     Raises:
         ValueError: If a size is below 1, `dropout` is not in [0, 1) or `init_scale` is negative or not finite.
     """
-    layers.check(num_users=num_users, num_items=num_items, dimension=dimension, window=window)
-    layers.check(num_horizontal=num_horizontal, num_vertical=num_vertical, max_length=max_length)
-    layers.check(rates={"dropout": dropout})
-    layers.check_init_scale(init_scale)
+    checks.counts(
+        num_users=num_users,
+        num_items=num_items,
+        dimension=dimension,
+        window=window,
+        num_horizontal=num_horizontal,
+        num_vertical=num_vertical,
+        max_length=max_length,
+    )
+    checks.rates(dropout=dropout)
+    checks.non_negative(init_scale=init_scale)
 
     def init(key: Key) -> Params:
         user_key, item_key, output_key, across_key, down_key, dense_key = jax.random.split(key, 6)

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import norms, profiles
+from jaxrec import checks, norms, profiles
 from jaxrec.types import Array, Interactions, Key, Model, Params
 
 
@@ -30,9 +30,7 @@ def model(*, num_users: int, num_items: int, features: np.ndarray | None = None)
     Raises:
         ValueError: If a size is below 1, or the features are not finite or not those of `num_items` items.
     """
-    for name, size in (("num_users", num_users), ("num_items", num_items)):
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
+    checks.counts(num_users=num_users, num_items=num_items)
     described = np.eye(num_items, dtype=np.float32) if features is None else np.asarray(features, np.float32)
     if described.ndim != 2 or len(described) != num_items:
         raise ValueError(f"Expected features of shape ({num_items}, F), got {described.shape}.")

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrec import fields, layers
+from jaxrec import checks, fields
 from jaxrec.models import deepfm, gmf, mlp
 from jaxrec.types import Array, Key, Model, Params, PyTree
 
@@ -59,7 +59,7 @@ def model(
     Raises:
         ValueError: As in `fields.embedded`, and if `num_crosses < 1`, `rank < 1` or there is no hidden layer.
     """
-    layers.check(num_crosses=num_crosses, rank=1 if rank is None else rank)
+    checks.counts(num_crosses=num_crosses, rank=1 if rank is None else rank)
     if not widths or min(widths) < 1:
         raise ValueError(f"Expected widths of at least one hidden layer, got widths={widths}.")
     embedded = fields.embedded(

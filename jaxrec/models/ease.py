@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.types import Array, Interactions, Key, Model, Params
 
 
@@ -32,11 +32,8 @@ def model(*, num_users: int, num_items: int, l2: float = 500.0) -> Model:
     Raises:
         ValueError: If a size is below 1, or `l2` is not above 0 and finite.
     """
-    for name, size in (("num_users", num_users), ("num_items", num_items)):
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
-    if not 0 < l2 < float("inf"):
-        raise ValueError(f"Expected l2 > 0 and finite, got l2={l2}.")
+    checks.counts(num_users=num_users, num_items=num_items)
+    checks.positive(l2=l2)
 
     def init(key: Key) -> Params:
         del key

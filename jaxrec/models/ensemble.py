@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import stats
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.models import ials, item_knn
 from jaxrec.types import Array, Interactions, Key, Model, Params, PyTree
 
@@ -161,5 +161,4 @@ def _check(members: Mapping[str, Model], weights: Sequence[float], rrf_offset: f
         raise ValueError(f'Expected at least one member, no name with "/" and none "members", got {list(members)}.')
     if len(weights) != len(members) or not all(abs(weight) < float("inf") for weight in weights):
         raise ValueError(f"Expected {len(members)} finite weights, one for each member, got weights={weights}.")
-    if not 0 < rrf_offset < float("inf"):
-        raise ValueError(f"Expected rrf_offset > 0 and finite, got rrf_offset={rrf_offset}.")
+    checks.positive(rrf_offset=rrf_offset)

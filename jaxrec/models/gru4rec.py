@@ -9,7 +9,7 @@ It is trained by `sequences.next_item`, with `losses.softmax` or `losses.bce` ov
 import jax
 import jax.numpy as jnp
 
-from jaxrec import layers, sequences
+from jaxrec import checks, layers, sequences
 from jaxrec.types import Array, Key, Model, Params, Sequence
 
 
@@ -49,9 +49,9 @@ def model(
         ValueError: If a size is below 1, `dropout` is not in [0, 1), `init_scale` is negative or not
             finite, or `temperature` is not positive.
     """
-    layers.check(num_items=num_items, dimension=dimension, hidden_dimension=hidden_dimension, max_length=max_length)
-    layers.check(rates={"dropout": dropout})
-    layers.check_init_scale(init_scale)
+    checks.counts(num_items=num_items, dimension=dimension, hidden_dimension=hidden_dimension, max_length=max_length)
+    checks.rates(dropout=dropout)
+    checks.non_negative(init_scale=init_scale)
 
     def init(key: Key) -> Params:
         table_key, input_key, recurrent_key, output_key = jax.random.split(key, 4)

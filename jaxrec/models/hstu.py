@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrec import layers, sequences
+from jaxrec import checks, layers, sequences
 from jaxrec.types import Array, Model
 
 _INIT = nn.initializers.normal(0.02)
@@ -55,7 +55,8 @@ def model(
         ValueError: As in `sasrec.model`, or if `temperature <= 0`.
     """
     sizes = {"num_users": num_users, "num_items": num_items, "max_length": max_length, "num_blocks": num_blocks}
-    layers.check(rates={"dropout": dropout}, **sizes)
+    checks.rates(dropout=dropout)
+    checks.counts(**sizes)
     layers.check_heads(dimension=dimension, num_heads=num_heads)
     encoder = _Encoder(max_length, num_blocks, num_heads, dropout, compute_dtype)
     return sequences.of_encoder(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.models import mf
 from jaxrec.types import Array, Interactions, Key, Model, Params
 
@@ -59,13 +59,9 @@ def model(
             `l2_exponent` is negative or not finite.
     """
     embeddings = mf.model(num_users=num_users, num_items=num_items, dimension=dimension, init_scale=init_scale)
-    if num_epochs < 1:
-        raise ValueError(f"Expected num_epochs >= 1, got num_epochs={num_epochs}.")
-    for name, value in (("l2", l2), ("unobserved_weight", unobserved_weight)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
-    if not 0 <= l2_exponent < float("inf"):
-        raise ValueError(f"Expected l2_exponent >= 0 and finite, got l2_exponent={l2_exponent}.")
+    checks.counts(num_epochs=num_epochs)
+    checks.positive(l2=l2, unobserved_weight=unobserved_weight)
+    checks.non_negative(l2_exponent=l2_exponent)
 
     weights = jnp.array([l2, unobserved_weight, l2_exponent])
 

@@ -7,7 +7,7 @@ https://doi.org/10.1145/371920.372071; with the settings of `neighbours`.
 import jax
 import jax.numpy as jnp
 
-from jaxrec import neighbours, profiles
+from jaxrec import checks, neighbours, profiles
 from jaxrec.types import Array, Interactions, Key, Model, Params
 
 
@@ -43,9 +43,7 @@ def model(
     Raises:
         ValueError: If a size is below 1, or as `neighbours.check`.
     """
-    for name, size in (("num_users", num_users), ("num_items", num_items)):
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
+    checks.counts(num_users=num_users, num_items=num_items)
     neighbours.check(num_neighbours, shrinkage, asymmetry, weighting)
     k = max(min(num_neighbours, num_items - 1), 1)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.models import mf
 from jaxrec.types import Array, Interactions, Model, Params, PyTree
 
@@ -53,8 +53,7 @@ def model(
     """
     if num_layers < 0:
         raise ValueError(f"Expected num_layers >= 0, got num_layers={num_layers}.")
-    if chunk_size < 1:
-        raise ValueError(f"Expected chunk_size >= 1, got chunk_size={chunk_size}.")
+    checks.counts(chunk_size=chunk_size)
     plain = mf.model(num_users=num_users, num_items=num_items, dimension=dimension, init_scale=init_scale)
 
     def after_propagation(scores: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -7,7 +7,7 @@ loss it is the MF-BPR of Rendle et al., UAI 2009, arXiv:1205.2618.
 import jax
 import jax.numpy as jnp
 
-from jaxrec import rows
+from jaxrec import checks, rows
 from jaxrec.types import Array, Key, Model, Params
 
 
@@ -26,11 +26,8 @@ def model(*, num_users: int, num_items: int, dimension: int = 64, init_scale: fl
     Raises:
         ValueError: If a size is below 1 or `init_scale` is negative.
     """
-    for name, size in (("num_users", num_users), ("num_items", num_items), ("dimension", dimension)):
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
-    if not 0 <= init_scale < float("inf"):
-        raise ValueError(f"Expected init_scale >= 0 and finite, got init_scale={init_scale}.")
+    checks.counts(num_users=num_users, num_items=num_items, dimension=dimension)
+    checks.non_negative(init_scale=init_scale)
 
     def init(key: Key) -> Params:
         user_key, item_key = jax.random.split(key)

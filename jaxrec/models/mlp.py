@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrec import checks
 from jaxrec.models import gmf, mf
 from jaxrec.types import Array, Key, Model, Params, PyTree
 
@@ -65,8 +66,7 @@ def model(
     Raises:
         ValueError: As in `mf.model`, and if `num_layers < 1`.
     """
-    if num_layers < 1:
-        raise ValueError(f"Expected num_layers >= 1, got num_layers={num_layers}.")
+    checks.counts(num_layers=num_layers)
     own = width(dimension, num_layers)
     embeddings = mf.model(num_users=num_users, num_items=num_items, dimension=own, init_scale=init_scale)
     tower = Tower(widths(dimension, num_layers))

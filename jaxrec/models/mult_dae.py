@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import layers, perturbations
+from jaxrec import checks, layers
 from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Scalar
 
 
@@ -29,7 +29,7 @@ def model(*, num_users: int, num_items: int, dimension: int = 200) -> Model:
     Raises:
         ValueError: If a size is below 1.
     """
-    layers.check(num_users=num_users, num_items=num_items, dimension=dimension)
+    checks.counts(num_users=num_users, num_items=num_items, dimension=dimension)
 
     def init(key: Key) -> Params:
         item_key, output_key = jax.random.split(key)
@@ -57,8 +57,8 @@ def objective(*, dropout: float = 0.5, l2: Scalar = 0.0) -> Objective:
     Raises:
         ValueError: If `dropout` is not in [0, 1) or `l2` is negative.
     """
-    layers.check(rates={"dropout": dropout})
-    perturbations.check_epsilon(l2, "l2")
+    checks.rates(dropout=dropout)
+    checks.non_negative(l2=l2)
 
     def denoising(params, batch, key, reduce):
         del reduce  # a sum over users needs nothing from other devices

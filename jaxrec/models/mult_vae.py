@@ -7,7 +7,7 @@ arXiv:1802.05814. An example is a user: `sequences.examples(known, at_least=1)`.
 import jax
 import jax.numpy as jnp
 
-from jaxrec import layers
+from jaxrec import checks, layers
 from jaxrec.models import mult_dae
 from jaxrec.types import Array, Key, Model, Objective, Params
 
@@ -29,7 +29,7 @@ def model(*, num_users: int, num_items: int, dimension: int = 600, latent_dimens
     Raises:
         ValueError: If a size is below 1.
     """
-    layers.check(num_users=num_users, num_items=num_items, dimension=dimension, latent_dimension=latent_dimension)
+    checks.counts(num_users=num_users, num_items=num_items, dimension=dimension, latent_dimension=latent_dimension)
 
     def init(key: Key) -> Params:
         item_key, latent_key, decoder_key, output_key = jax.random.split(key, 4)
@@ -70,10 +70,8 @@ def objective(*, dropout: float = 0.5, max_beta: float = 0.2, anneal_steps: int 
     Raises:
         ValueError: If `dropout` is not in [0, 1), or `max_beta` or `anneal_steps` is negative.
     """
-    layers.check(rates={"dropout": dropout})
-    for name, value in (("max_beta", max_beta), ("anneal_steps", anneal_steps)):
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"Expected {name} >= 0 and finite, got {name}={value}.")
+    checks.rates(dropout=dropout)
+    checks.non_negative(max_beta=max_beta, anneal_steps=anneal_steps)
 
     def bound(params, batch, key, reduce):
         del reduce  # a sum over users needs nothing from other devices

@@ -7,7 +7,7 @@ RecSys 2010 ("TopPop"), https://doi.org/10.1145/1864708.1864721.
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec import profiles
+from jaxrec import checks, profiles
 from jaxrec.types import Array, Interactions, Key, Model, Params
 
 
@@ -21,9 +21,7 @@ def model(*, num_users: int, num_items: int) -> Model:
     Raises:
         ValueError: If a size is below 1.
     """
-    for name, size in (("num_users", num_users), ("num_items", num_items)):
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
+    checks.counts(num_users=num_users, num_items=num_items)
 
     def init(key: Key) -> Params:
         del key

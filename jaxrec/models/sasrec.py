@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrec import layers, sequences
+from jaxrec import checks, layers, sequences
 from jaxrec.types import Array, Model
 
 _INIT = nn.initializers.xavier_normal()
@@ -61,7 +61,8 @@ def model(
             `temperature` is not positive.
     """
     sizes = {"num_users": num_users, "num_items": num_items, "max_length": max_length, "num_blocks": num_blocks}
-    layers.check(rates={"dropout": dropout}, **sizes)
+    checks.rates(dropout=dropout)
+    checks.counts(**sizes)
     layers.check_heads(dimension=dimension, num_heads=num_heads)
     encoder = _Encoder(max_length, num_blocks, num_heads, dropout, compute_dtype)
     return sequences.of_encoder(

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrec import fields
+from jaxrec import checks, fields
 from jaxrec.types import Array, Key, Model, Params, PyTree
 
 
@@ -55,8 +55,7 @@ def model(
     """
     if side is not None and (side.user_crossed is not None or side.item_crossed is not None):
         raise ValueError("Expected no crosses of user and item features: neither tower can read them.")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"Expected temperature > 0 and finite, got temperature={temperature}.")
+    checks.positive(temperature=temperature)
     if not widths or min(widths) < 1:
         raise ValueError(f"Expected widths of at least one layer, got widths={widths}.")
     embedded = fields.embedded(

@@ -7,7 +7,7 @@ CSCW 1994, https://doi.org/10.1145/192844.192905, for implicit feedback; with th
 import jax
 import jax.numpy as jnp
 
-from jaxrec import neighbours, profiles
+from jaxrec import checks, neighbours, profiles
 from jaxrec.types import Array, Interactions, Key, Model, Params
 
 _PIECE = 4096  # interactions whose [B] similarities are added at a time
@@ -45,9 +45,7 @@ def model(
     Raises:
         ValueError: If a size is below 1, or as `neighbours.check`.
     """
-    for name, size in (("num_users", num_users), ("num_items", num_items)):
-        if size < 1:
-            raise ValueError(f"Expected {name} >= 1, got {name}={size}.")
+    checks.counts(num_users=num_users, num_items=num_items)
     neighbours.check(num_neighbours, shrinkage, asymmetry, weighting)
     k = max(min(num_neighbours, num_users - 1), 1)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrec import fake_profiles, fake_rows, injection, packed, profiles
+from jaxrec import checks, fake_profiles, fake_rows, injection, packed, profiles
 from jaxrec.fake_profiles import Budget, Direction
 from jaxrec.fake_rows import Hull
 from jaxrec.injection import Audience, Surrogate
@@ -149,9 +149,7 @@ def attack(
     ):
         if not least <= value < float("inf"):
             raise ValueError(f"Expected {name} >= {least} and finite, got {name}={value}.")
-    for name, value in (("learning_rate", learning_rate), ("temperature", temperature)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"Expected {name} > 0 and finite, got {name}={value}.")
+    checks.positive(learning_rate=learning_rate, temperature=temperature)
     weights = Weights(template_weight, promotion_weight, temperature, 1.0 if direction == "push" else -1.0)
 
     def generated(key: Key, interactions: Interactions, targets: np.ndarray) -> Interactions:

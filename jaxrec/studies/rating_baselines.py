@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec import rating_metrics
+from jaxrec import checks, rating_metrics
 from jaxrec.types import InputError, Interactions
 
 
@@ -37,9 +37,7 @@ def biases(train: Interactions, *, item_shrinkage: float = 25.0, user_shrinkage:
         InputError: If the interactions have no ratings.
         ValueError: If a shrinkage is negative.
     """
-    for name, value in (("item_shrinkage", item_shrinkage), ("user_shrinkage", user_shrinkage)):
-        if not value >= 0:
-            raise ValueError(f"Expected {name} >= 0, got {name}={value}.")
+    checks.radius(item_shrinkage=item_shrinkage, user_shrinkage=user_shrinkage)
     if train.ratings is None or not len(train):
         raise InputError("Expected pairs with ratings, got none.")
     ratings = train.ratings.astype(np.float64)

@@ -45,8 +45,8 @@ def test_probabilities_and_predictions_are_of_the_logits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 0}, "Expected hidden >= 1, got hidden=0"),
-        ({"num_steps": -3}, "Expected num_steps >= 1, got num_steps=-3"),
+        ({"hidden": 0}, "Expected hidden >= 1, a whole number, got hidden=0"),
+        ({"num_steps": -3}, "Expected num_steps >= 1, a whole number, got num_steps=-3"),
         ({"num_folds": 1}, "Expected num_targets >= 1 and num_folds >= 2, got 5 and 1"),
     ],
 )

@@ -23,7 +23,7 @@ def test_suspicion_is_the_share_of_a_profile_outside_the_main_directions():
 
 @pytest.mark.parametrize("num", [0, -2])
 def test_no_components_are_refused_when_it_is_built(num):
-    with pytest.raises(ValueError, match=f"Expected num_components >= 1, got num_components={num}"):
+    with pytest.raises(ValueError, match=f"Expected num_components >= 1, a whole number, got num_components={num}"):
         spectral.detector(num_components=num)
 
 

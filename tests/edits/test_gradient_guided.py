@@ -86,5 +86,5 @@ def test_slopes_that_are_not_finite_do_no_harm():
 
 
 def test_no_candidates_are_refused():
-    with pytest.raises(ValueError, match="num_candidates >= 1, got num_candidates=0"):
+    with pytest.raises(ValueError, match="num_candidates >= 1, a whole number, got num_candidates=0"):
         gradient_guided.attack(num_edits=1, num_candidates=0)

@@ -120,7 +120,7 @@ def test_a_pool_larger_than_what_is_admitted_still_puts_in_no_other_item():
 
 @pytest.mark.parametrize(("name", "value"), [("pool_size", 0), ("chunk_size", 0), ("chunk_size", -3)])
 def test_sizes_that_are_none_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} >= 1, got {name}={value}"):
+    with pytest.raises(ValueError, match=f"{name} >= 1, a whole number, got {name}={value}"):
         greedy.attack(num_edits=1, **{name: value})
 
 
