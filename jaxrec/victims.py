@@ -212,22 +212,10 @@ def _matrix(path: Path, num_axes: int) -> np.ndarray:
 
 def _by_rows(path: Path, num_users: int, num_items: int) -> Interactions:
     """A file's interactions with its own ids as indices."""
-    loaded = interactions_file.load(path, rating_scale=None)
-    columns = {}
-    for name, own, places, num in (
-        ("user", loaded.user_ids, loaded.users, num_users),
-        ("item", loaded.item_ids, loaded.items, num_items),
-    ):
-        ids = np.arange(num) if own is None else own
-        if ids.max(initial=0) >= num or ids.min(initial=0) < 0:
+    rows = interactions_file.read(path, {}, rating_scale=None)
+    for name, ids, num in (("user", rows.users, num_users), ("item", rows.items, num_items)):
+        if ids.max() >= num:
             raise InputError(
                 f"Expected {name} ids in [0, {num}), row numbers of the factors, in {path}, got {ids.max()}."
             )
-        columns[f"{name}s"] = ids[places].astype(np.int32)
-    return Interactions(
-        **columns,
-        num_users=num_users,
-        num_items=num_items,
-        ratings=loaded.ratings,
-        timestamps=loaded.timestamps,
-    )
+    return indexing.interactions(rows, np.arange(num_users), np.arange(num_items))

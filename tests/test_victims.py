@@ -65,6 +65,12 @@ def test_held_out_items_of_their_own_file_are_ranked(files):
     assert not any("may have been trained" in note for note in loaded.notes)
 
 
+def test_one_item_may_be_held_out_of_everyone(files):
+    (files / "test.csv").write_text("user,item\n0,4\n2,4\n")
+    test = load(files, held_out=files / "test.csv").victim.split.test
+    assert dict(zip(test.users.tolist(), test.items.tolist(), strict=True)) == {0: 4, 2: 4}
+
+
 def break_pickle(files):
     with (files / "u.npy").open("wb") as file:
         pickle.dump(USER, file)
@@ -81,6 +87,14 @@ BROKEN = {
     "float32 overflow": (lambda files: np.save(files / "u.npy", USER * 1e39), r"finite float32 numbers .* at \[1, 1\]"),
     "an item without a row": (
         lambda files: (files / "seen.csv").write_text("user,item\n0,5\n0,1\n1,1\n"),
+        r"item ids in \[0, 5\), row numbers of the factors, in .*seen\.csv, got 5",
+    ),
+    "users without gaps, one without a row": (
+        lambda files: (files / "seen.csv").write_text("user,item\n0,1\n1,2\n2,0\n3,1\n4,2\n"),
+        r"user ids in \[0, 4\), row numbers of the factors, in .*seen\.csv, got 4",
+    ),
+    "items without gaps, one without a row": (
+        lambda files: (files / "seen.csv").write_text("user,item\n0,0\n0,1\n1,2\n2,3\n3,4\n0,5\n"),
         r"item ids in \[0, 5\), row numbers of the factors, in .*seen\.csv, got 5",
     ),
 }

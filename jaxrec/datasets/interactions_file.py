@@ -9,7 +9,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxrec.datasets import indexing, reading
 from jaxrec.types import InputError, Interactions
@@ -59,9 +59,28 @@ def load(
 
     Raises:
         InputError: If the file is not there, or has no such column, or any field of these columns is not what it
-            should be.
+            should be, or there are fewer than two items.
     """
     given = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+    return indexing.interactions(read(path, given, names=names, separator=separator, rating_scale=rating_scale))
+
+
+def read(
+    path: str | os.PathLike[str],
+    given: Mapping[str, str | None],
+    *,
+    names: Sequence[str] | None = None,
+    separator: str | None = None,
+    rating_scale: tuple[float, float] | None = reading.STARS,
+) -> indexing.Rows:
+    """`load` for who numbers the ids: the rows with those of the file, also where there is but one item.
+
+    Args:
+        given: {"user", "item", "rating" or "timestamp": name of its column}, of those that have no usual name.
+
+    Raises:
+        InputError: As `load`, but for the number of items.
+    """
     kind = pathlib.Path(reading.stem(path)).suffix.lower()
     if kind == ".parquet":
         text, header, chosen = _open_parquet(path, given)
@@ -77,7 +96,7 @@ def load(
             _check_types(text, types, {role: header.index(name) for role, name in chosen.items()})
         columns = reading.table(text, header, after_header=names is None)
     parts = {role: columns[name]._replace(name=role) for role, name in chosen.items()}
-    return indexing.interactions(indexing.from_columns(parts, rating_scale=rating_scale))
+    return indexing.from_columns(parts, rating_scale=rating_scale)
 
 
 def _open_text(path: str | os.PathLike[str], kind: str, separator: str | None) -> reading.Text:
@@ -92,7 +111,7 @@ def _open_text(path: str | os.PathLike[str], kind: str, separator: str | None) -
     return text
 
 
-def choose(path: str, header: Sequence[str], given: dict[str, str | None]) -> dict[str, str]:
+def choose(path: str, header: Sequence[str], given: Mapping[str, str | None]) -> dict[str, str]:
     """The names of the columns of a header by their roles: as given, or else under one of their usual names.
 
     Raises:
@@ -100,7 +119,7 @@ def choose(path: str, header: Sequence[str], given: dict[str, str | None]) -> di
     """
     chosen = {}
     for role, usual in _USUAL_NAMES.items():
-        name = given[role]
+        name = given.get(role)
         found = [column for column in header if column.lower().replace("_", "") in usual] if name is None else [name]
         if name is not None and name not in header:
             raise reading.error(path, f"a column {name!r} ({role})", _listed(header))
@@ -136,7 +155,7 @@ def _check_types(text: reading.Text, types: list[str], places: dict[str, int]) -
 
 
 def _open_parquet(
-    path: str | os.PathLike[str], given: dict[str, str | None]
+    path: str | os.PathLike[str], given: Mapping[str, str | None]
 ) -> tuple[reading.Text, list[str], dict[str, str]]:
     """A parquet file as the text that it would be, its header, and the columns of interest (the others are empty).
 
