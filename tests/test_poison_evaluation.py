@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxrec import fake_profiles, losses, objectives, poison_evaluation, sampling, sequences
-from jaxrec.models import ease, ials, item_knn, lightgcn, mf, mult_vae, neumf
+from jaxrec.models import ease, ensemble, ials, item_knn, lightgcn, mf, mult_vae, neumf
 from jaxrec.poisoning import bandwagon
 from jaxrec.studies import poison_victims
 from jaxrec.types import InputError, Interactions, Model
@@ -125,6 +125,7 @@ VICTIMS = {
     "item-kNN": poison_victims.solved(item_knn.model),
     "EASE": poison_victims.solved(functools.partial(ease.model, l2=5.0)),
     "iALS": poison_victims.solved(functools.partial(ials.model, dimension=4)),
+    "ensemble": poison_victims.solved(functools.partial(ensemble.model, dimension=4)),
     "MF": poison_victims.by_bpr(functools.partial(mf.model, dimension=4), num_epochs=30, batch_size=32),
     "NeuMF": poison_victims.by_steps(
         functools.partial(neumf.model, dimension=4, num_layers=1, init_scale=0.1),

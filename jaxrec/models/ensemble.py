@@ -49,7 +49,8 @@ def model(
     Returns:
         A `Model` whose tables, and what is given, are the members' by the names "MEMBER/NAME", and whose weights are
         those of each member beside "members"; `joined` makes such params out of the members', however they were
-        trained. It has `solve` if all members have it. A score costs the scores of the whole catalogue.
+        trained. It has `solve` if all members have it, `solve_users` if any has. A score costs the scores of the whole
+        catalogue.
 
     Raises:
         ValueError: If there are no members, a name has a "/" or is "members", there are not as many weights, one is not
@@ -78,6 +79,11 @@ def model(
         pairs = zip(members.items(), keys, strict=True)
         return whole({name: _solver(member)(train, key) for (name, member), key in pairs})
 
+    def solve_users(params: Params, known: Interactions) -> Params:
+        anew = {name: member.solve_users for name, member in members.items() if member.solve_users is not None}
+        solved = {name: of_member(part(params, name), known)["tables"] for name, of_member in anew.items()}
+        return {**params, "tables": params["tables"] | _flat(solved)}
+
     def given(known: Interactions) -> dict[str, PyTree]:
         made = {name: member.given(known) for name, member in members.items() if member.given is not None}
         return _flat(made)
@@ -97,6 +103,7 @@ def model(
         score=score,
         score_all=score_all,
         solve=solve if all(member.solve is not None for member in members.values()) else None,
+        solve_users=solve_users if any(member.solve_users is not None for member in members.values()) else None,
         given=given if any(member.given is not None for member in members.values()) else None,
     )
 

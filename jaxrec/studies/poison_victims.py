@@ -46,8 +46,10 @@ def _with_rows(model: Model, params: Params, interactions: Interactions, known: 
     left = np.flatnonzero(recovery.left_out(interactions, known))
     if model.solve_users is None or not len(left):
         return params
-    user = params["tables"]["user"].at[left].set(model.solve_users(params, known)["tables"]["user"][left])
-    return {**params, "tables": {**params["tables"], "user": user}}
+    solved, tables = model.solve_users(params, known)["tables"], dict(params["tables"])
+    for name in (name for name in tables if solved[name] is not tables[name]):  # items' are as they were
+        tables[name] = tables[name].at[left].set(solved[name][left])
+    return {**params, "tables": tables}
 
 
 def _summed(

@@ -6,7 +6,7 @@ import numpy as np
 import planted_world
 import pytest
 
-from jaxrec.models import ease, ensemble, item_knn, mf, popularity
+from jaxrec.models import ease, ensemble, ials, item_knn, mf, popularity
 from jaxrec.types import Interactions
 
 SIZES = {"num_users": 4, "num_items": 5}
@@ -66,6 +66,19 @@ def test_trained_members_are_joined_and_what_is_known_reaches_them():
     known = ensemble.part(model.knowing(params, more), "knn")
     np.testing.assert_array_equal(known["given"]["neighbours"], knn_params["given"]["neighbours"])
     assert known["given"]["profiles"].starts[-1] == len(TRAIN) + 1
+
+
+def test_who_was_left_out_gets_rows_from_the_members_that_have_some_to_solve():
+    members = {"ials": ials.model(**SIZES, dimension=2), "knn": item_knn.model(**SIZES)}
+    model = ensemble.model(**SIZES, members=members, weights=(1.0, 2.0))
+    params = model.solve(TRAIN, jax.random.key(0))
+    more = Interactions(np.append(TRAIN.users, 3).astype(np.int32), np.append(TRAIN.items, 1).astype(np.int32), 4, 5)
+    served = model.solve_users(params, more)
+    alone = members["ials"].solve_users(ensemble.part(params, "ials"), more)["tables"]["user"]
+    np.testing.assert_array_equal(served["tables"]["ials/user"], alone)
+    assert np.abs(alone[3]).max() > 0.01 > np.abs(params["tables"]["ials/user"][3]).max()
+    np.testing.assert_array_equal(served["tables"]["knn/similarity"], params["tables"]["knn/similarity"])
+    np.testing.assert_array_equal(served["weights"]["members"], [1, 2])
 
 
 def test_the_planted_groups_are_found_by_the_default_hybrid():
