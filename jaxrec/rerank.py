@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, Num
 
 from jaxrec import checks
-from jaxrec.types import Array, Scalar
+from jaxrec.types import Array, InputError, Scalar
 
 Rerank = Callable[[Array, Array, Array | None], Array]
 _SPENT = 1e-5  # a candidate of which less is left over the span of the chosen ones lies in it, up to float32's rounding
@@ -74,8 +74,9 @@ def dpp(*, k: int, relevance_weight: Scalar, ridge: Scalar = 0.0) -> Rerank:
     Args:
         k: Length of the new list.
         relevance_weight: The paper's alpha, >= 0: 0 is diversity alone, infinity the order of relevance. May be traced.
-        ridge: Added to the diagonal, >= 0. Without it no candidate in the span of the chosen ones is ever added: no two
-            of the same vector, and never more than F. Smaller is more averse to likeness. May be traced.
+        ridge: Added to the diagonal, 0 or at least 1e-5: a smaller one is lost in float32's rounding. Without it no
+            candidate in the span of the chosen ones is ever added: no two of the same vector, and never more than F.
+            Smaller is more averse to likeness. May be traced.
 
     Returns:
         A reranker; see the module. With ridge 0 the list ends in -1 where nothing outside the span is left, as the
@@ -83,9 +84,12 @@ def dpp(*, k: int, relevance_weight: Scalar, ridge: Scalar = 0.0) -> Rerank:
 
     Raises:
         ValueError: If `k < 1`, or a weight is negative.
+        InputError: If the ridge is above 0 and below 1e-5.
     """
     checks.counts(k=k)
     checks.non_negative(relevance_weight=relevance_weight, ridge=ridge)
+    if not isinstance(ridge, jax.Array) and 0 < ridge < _SPENT:
+        raise InputError(f"Expected ridge 0 or >= {_SPENT:g}, got ridge={ridge}, which float32 cannot tell from 0.")
 
     def rerank(relevance: Array, vectors: Array, where: Array | None = None) -> Array:
         unit = _unit(vectors)

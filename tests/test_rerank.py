@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrec import rerank
+from jaxrec.types import InputError
 
 RERANKERS = {
     "mmr": lambda k: rerank.mmr(k=k, trade_off=0.5),
@@ -150,6 +151,8 @@ def test_wrong_hyperparameters_are_refused(trade_off):
         rerank.dpp(k=3, relevance_weight=min(trade_off, -1.0))
     with pytest.raises(ValueError, match="ridge"):
         rerank.dpp(k=3, relevance_weight=1.0, ridge=float("nan"))
+    with pytest.raises(InputError, match="ridge=1e-06"):
+        rerank.dpp(k=3, relevance_weight=1.0, ridge=1e-6)
     for make in RERANKERS.values():
         with pytest.raises(ValueError, match="k=0"):
             make(0)
