@@ -49,7 +49,7 @@ def from_columns(columns: dict[str, reading.Column], *, rating_scale: tuple[floa
 def distinct(*ids: np.ndarray) -> np.ndarray:
     """The ids that occur in any of the arrays, in rising order."""
     values = np.sort(np.concatenate(ids))  # np.unique hashes, which takes ten times as long
-    return values[np.diff(values, prepend=-1) > 0]
+    return values[np.diff(values, prepend=-1) != 0]  # not > 0: the difference of 2^63 - 1 and -1 wraps
 
 
 def positions(ids: np.ndarray, values: np.ndarray) -> np.ndarray:

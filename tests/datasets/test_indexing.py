@@ -65,6 +65,12 @@ def test_large_ids_and_gaps_are_renumbered_never_wrapped():
     assert read.item_ids.tolist() == [7, 2**32 + 7, 2**40]
 
 
+def test_the_largest_id_may_be_the_smallest():
+    largest = np.full(2, 2**63 - 1)
+    found = indexing.interactions(indexing.Rows("x", largest, np.array([3, 4])))
+    assert (found.num_users, found.users.tolist(), found.user_ids.tolist()) == (1, [0, 0], [2**63 - 1])
+
+
 def test_ids_without_gaps_need_no_names_and_other_files_ids_get_rows():
     read = indexing.interactions(indexing.Rows("x", np.array([0, 1]), np.array([1, 0])))
     assert read.user_ids is None
