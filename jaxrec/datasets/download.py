@@ -7,17 +7,13 @@ import http.client
 import os
 import pathlib
 import queue
-import shutil
 import threading
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 
 import rich.console
 import rich.progress
 
-from jaxrec.datasets import reading
 from jaxrec.types import InputError
 
 CONNECT_SECONDS = 5.0  # to find the server and have its answer begin
@@ -53,26 +49,6 @@ def fetch(url: str, path: str | os.PathLike[str], *, checksum: str) -> None:
     except (OSError, http.client.HTTPException) as problem:
         reason = getattr(problem, "reason", problem)  # a URLError wraps what went wrong
         raise InputError(f"{url}: expected to download it to {path}, got: {reason}") from problem
-
-
-def extract(archive: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Unpacks a zip archive into a new folder: all of it or, on any failure, nothing.
-
-    Raises:
-        InputError: If the folder is there already and not empty, the archive is broken, or one of its members is a link
-            or would leave the folder.
-    """
-    folder = pathlib.Path(folder)
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(archive) as members:
-            reading.check_members(archive, members)
-            members.extractall(part)
-        part.rename(folder)
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as problem:
-        raise InputError(f"{archive}: expected to unpack it into a new {folder}, got: {problem}") from problem
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _save(url: str, part: pathlib.Path, digest) -> str:

@@ -203,12 +203,9 @@ def cache_folder() -> pathlib.Path:
 
 
 def _download(cache: pathlib.Path, passed_over: list[str]) -> None:
-    """Downloads the archive and unpacks it into the cache; a failure is added to the list."""
-    archive = cache.with_name("ml-1m.zip")
+    """Downloads the archive into the cache, where it is read as it is; a failure is added to the list."""
     try:
-        download.fetch(URL, archive, checksum=CHECKSUM)
-        download.extract(archive, cache)
-        archive.unlink()
+        download.fetch(URL, cache / "ml-1m.zip", checksum=CHECKSUM)
     except InputError as problem:
         passed_over.append(str(problem))
 

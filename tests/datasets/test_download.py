@@ -1,12 +1,9 @@
-"""Downloads and archives: whole and right, or not there at all. The server is our own, on the loopback."""
+"""Downloads: whole and right, or not there at all. The server is our own, on the loopback."""
 
 import hashlib
 import http.server
-import io
-import stat
 import threading
 import time
-import zipfile
 
 import pytest
 
@@ -114,52 +111,3 @@ def test_a_closed_port_and_a_folder_that_cannot_be_are_one_message(server, tmp_p
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"File exists|Not a directory"):
         download.fetch(f"{server.url}/whole", tmp_path / "file" / "data.bin", checksum=CHECKSUM)
-
-
-def archive(path, *names, link=None):
-    """A zip archive of small files; `link` is one more member, a symbolic link."""
-    with zipfile.ZipFile(path, "w") as members:
-        for name in names:
-            members.writestr(name, f"this is {name}")
-        if link:
-            info = zipfile.ZipInfo(link)
-            info.external_attr = (stat.S_IFLNK | 0o777) << 16
-            members.writestr(info, "/etc/passwd")
-    return path
-
-
-def test_an_archive_is_unpacked_into_a_new_folder(tmp_path):
-    path = archive(tmp_path / "data.zip", "ml/ratings.dat", "ml/README")
-    download.extract(path, tmp_path / "folder")
-    assert (tmp_path / "folder" / "ml" / "ratings.dat").read_text() == "this is ml/ratings.dat"
-    assert {file.name for file in tmp_path.iterdir()} == {"data.zip", "folder"}
-    with pytest.raises(InputError, match=r"data.zip: expected to unpack it into a new .*/folder"):
-        download.extract(path, tmp_path / "folder")
-    assert (tmp_path / "folder" / "ml" / "README").read_text() == "this is ml/README"
-
-
-@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "..\\evil", "C:\\evil"])
-def test_an_archive_with_a_member_outside_is_refused_whole(tmp_path, name):
-    path = archive(tmp_path / "data.zip", "good", name)
-    with pytest.raises(InputError, match=r"data.zip.*evil"):
-        download.extract(path, tmp_path / "inner" / "folder")
-    assert {file.name for file in tmp_path.rglob("*")} <= {"data.zip", "inner"}
-
-
-def test_an_archive_with_a_link_is_refused_whole(tmp_path):
-    path = archive(tmp_path / "data.zip", "good", link="passwords")
-    with pytest.raises(InputError, match=r"data.zip.*passwords"):
-        download.extract(path, tmp_path / "folder")
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_broken_archive_leaves_nothing(tmp_path):
-    whole = io.BytesIO()
-    archive(whole, "good", "better")
-    data = whole.getvalue()
-    path = tmp_path / "data.zip"
-    for broken in (data[: len(data) // 2], data.replace(b"this is better", b"this is bitter"), b"", b"no archive"):
-        path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"data.zip: expected to unpack it into a new .*/folder, got: "):
-            download.extract(path, tmp_path / "folder")
-        assert list(tmp_path.iterdir()) == [path]

@@ -154,10 +154,21 @@ def test_a_download_is_taken_and_kept(tmp_path, monkeypatch, serve):
     assert (first.name, first.source) == ("ml-1m", f"downloaded from {locate.URL}")
     assert first.passed_over[0] == f"{tmp_path / 'nowhere'} is no folder"
     assert [file.name for file in (tmp_path / "cache" / "jaxrec").iterdir()] == ["movielens-1m"]
+    assert [file.name for file in first.path.parent.iterdir()] == ["ml-1m.zip"]
     monkeypatch.setattr(download, "fetch", lambda *args, **kwargs: pytest.fail("it was downloaded again"))
     second = locate.movielens_1m()
     assert second.source == "found in the cache of earlier downloads"
     assert provenance.fingerprint(second.split) == provenance.fingerprint(first.split)
+
+
+def test_a_cache_with_titles_alone_or_with_a_part_takes_the_download_and_keeps_what_it_has(tmp_path, serve):
+    cache = tmp_path / "cache" / "jaxrec" / "movielens-1m"
+    part = put_ratings(cache, "1::1::5::978300760\n1::2::5::978300761\n")
+    (cache / "movies.dat").write_text(MOVIES)
+    serve(archive())
+    located = locate.movielens_1m()
+    assert (located.name, located.path) == ("ml-1m", cache / "ml-1m.zip")
+    assert {file.name for file in cache.iterdir()} == {part.name, "movies.dat", "ml-1m.zip"}
 
 
 def test_a_wrong_download_ends_with_the_sample_and_leaves_nothing(tmp_path, monkeypatch, serve, caplog):
@@ -166,7 +177,7 @@ def test_a_wrong_download_ends_with_the_sample_and_leaves_nothing(tmp_path, monk
     monkeypatch.setattr(locate, "CHECKSUM", "md5:" + "0" * 32)
     assert locate.movielens_1m().is_sample
     assert "expected md5 0000" in caplog.text
-    assert not list((tmp_path / "cache" / "jaxrec").iterdir())
+    assert not list((tmp_path / "cache" / "jaxrec" / "movielens-1m").iterdir())
 
 
 def test_without_a_network_the_sample_is_taken_at_once(caplog):
