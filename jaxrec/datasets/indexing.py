@@ -115,15 +115,15 @@ def _names(ids: np.ndarray) -> np.ndarray | None:
     return None if np.array_equal(ids, np.arange(len(ids))) else ids
 
 
-def without(held_out: Interactions, train: Interactions, path: str | os.PathLike[str]) -> Interactions:
-    """The held-out interactions whose pair is not also a training interaction; a warning counts the others."""
-    held_out_pairs, train_pairs = (
-        part.users.astype(np.int64) * part.num_items + part.items for part in (held_out, train)
-    )
-    by_pair = np.sort(train_pairs)  # np.isin hashes, which takes ten times as long
-    seen = by_pair[np.minimum(np.searchsorted(by_pair, held_out_pairs), len(by_pair) - 1)] == held_out_pairs
+def without(
+    held_out: Interactions, known: Interactions, path: str | os.PathLike[str], part: str = "training"
+) -> Interactions:
+    """The held-out interactions whose pair is none of another `part`; a warning counts the others."""
+    pairs, known_pairs = (each.users.astype(np.int64) * each.num_items + each.items for each in (held_out, known))
+    by_pair = np.sort(known_pairs)  # np.isin hashes, which takes ten times as long
+    seen = np.searchsorted(by_pair, pairs, "right") > np.searchsorted(by_pair, pairs)
     if seen.any():
-        logger.warning("%s: dropped %d held-out rows whose pair is also a training row.", path, int(seen.sum()))
+        logger.warning("%s: dropped %d held-out rows whose pair is also a %s row.", path, int(seen.sum()), part)
     return held_out.take(~seen)
 
 

@@ -14,8 +14,8 @@ from jaxrec.types import Split
 def load(folder: str | os.PathLike[str]) -> Split:
     """Reads `train.txt`, `test.txt` and, where it is there, `valid.txt` (plain, .gz or .xz).
 
-    An item that a user has twice counts once, and one that is also in the user's training list is not held out; a
-    warning counts them.
+    An item that a user has twice counts once, one that is also in the user's training list is not held out, and one
+    that is held out for validation is not for the test, which knows it; a warning counts them.
 
     Returns:
         The split; users and items of all files together have a row. Without `valid.txt` the validation part is empty.
@@ -30,5 +30,7 @@ def load(folder: str | os.PathLike[str]) -> Split:
     item_ids = indexing.distinct(*(rows.items for rows in files))
     train, *others = (indexing.interactions(rows, user_ids, item_ids) for rows in files)
     held_out = [indexing.without(part, train, path) for part, path in zip(others, paths[1:], strict=True)]
-    test, valid = held_out if valid_path else (held_out[0], indexing.none_of(train))
-    return Split(train, valid, test)
+    if not valid_path:
+        return Split(train, indexing.none_of(train), held_out[0])
+    test, valid = held_out
+    return Split(train, valid, indexing.without(test, valid, paths[1], "validation"))

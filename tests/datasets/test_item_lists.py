@@ -26,6 +26,18 @@ def test_parts_share_ids_and_overlaps_leave_the_held_out_parts(tmp_path, caplog)
     assert pairs(item_lists.load(tmp_path).valid) == [(0, 3)]
 
 
+def test_what_validation_shares_with_the_test_stays_there_alone(tmp_path, caplog):
+    (tmp_path / "train.txt").write_bytes(b"0 4 1\n2 1\n")
+    (tmp_path / "test.txt").write_bytes(b"0 7 9\n2 4\n")
+    (tmp_path / "valid.txt").write_bytes(b"0 7\n2 4 1\n")
+    with caplog.at_level(logging.WARNING):
+        split = item_lists.load(tmp_path)
+    assert (pairs(split.valid), pairs(split.test)) == ([(0, 2), (1, 1)], [(0, 3)])
+    assert "test.txt: dropped 2 held-out rows whose pair is also a validation row" in caplog.text
+    (tmp_path / "valid.txt").write_bytes(b"2 1\n")  # of which training leaves nothing
+    assert pairs(item_lists.load(tmp_path).test) == [(0, 2), (0, 3), (1, 1)]
+
+
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
