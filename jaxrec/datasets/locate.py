@@ -239,7 +239,11 @@ def movies(located: Located) -> pd.DataFrame:
     if located.is_sample:
         frame = movielens_sample.movies()
     elif located.path.is_dir():
-        ids = _movie_ids(located.path, ids)
+        file = reading.need(located.path, "item_ids.csv")
+        movie_of = movie_ids(file)
+        if missing := [item for item in ids.tolist() if item not in movie_of]:
+            raise reading.error(file, "a movie for every item", f"none for {len(missing)}, such as {missing[0]}", 2)
+        ids = np.array([movie_of[item] for item in ids.tolist()])
         frame = ml1m.movies(_folder_with("movies.dat", located.path))
     else:
         frame = ml1m.movies(_beside(located.path))
@@ -275,17 +279,17 @@ def users(located: Located) -> pd.DataFrame:
     return frame.loc[ids].reset_index()
 
 
-def _movie_ids(folder: pathlib.Path, items: np.ndarray) -> np.ndarray:
-    """The MovieIDs of the leave-one-out files' items."""
-    file = reading.need(folder, "item_ids.csv")
+def movie_ids(file: pathlib.Path) -> dict[int, int]:
+    """{item of leave-one-out files: MovieID}, from the `item_ids.csv` beside them.
+
+    Raises:
+        InputError: If its header is another, any of its fields is no id, or an id is there twice.
+    """
     text = reading.open_text(file, b",")
     columns = reading.table(text, reading.header(text), after_header=True)
     if list(columns) != ["item", "movie_id"]:
         raise reading.error(file, "a header item,movie_id", ",".join(columns)[:60])
-    movie_of = dict(zip(*(reading.keys(columns[name]).tolist() for name in ("item", "movie_id")), strict=True))
-    if missing := [item for item in items.tolist() if item not in movie_of]:
-        raise reading.error(file, "a movie for every item", f"none for {len(missing)}, such as {missing[0]}", 2)
-    return np.array([movie_of[item] for item in items.tolist()])
+    return dict(zip(*(reading.keys(columns[name]).tolist() for name in ("item", "movie_id")), strict=True))
 
 
 def _folder_with(name: str, folder: pathlib.Path) -> pathlib.Path:

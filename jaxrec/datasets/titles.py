@@ -58,12 +58,9 @@ def _movies(places: Iterable[pathlib.Path]) -> dict[int, str]:
 def _movie_ids(place: pathlib.Path) -> dict[int, int]:
     """{item of the leave-one-out files: MovieID}, from the folder of those files and no other: others may differ."""
     near = place if place.is_dir() else place.parent
-    file = next((path for name in ("", locate.LEAVE_ONE_OUT) if (path := near / name / "item_ids.csv").is_file()), None)
-    if file is None:
-        return {}
-    columns = reading.table(reading.open_text(file, b","), ["item", "movie_id"], after_header=True)
-    items, movies = (reading.keys(columns[column]).tolist() for column in ("item", "movie_id"))
-    return dict(zip(items, movies, strict=True))
+    files = (reading.find(near / name, "item_ids.csv") for name in ("", locate.LEAVE_ONE_OUT))
+    file = next((file for file in files if file is not None), None)
+    return {} if file is None else locate.movie_ids(file)
 
 
 def _titled(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:

@@ -68,7 +68,8 @@ def test_other_data_sets_have_none(data, name):
     assert titles.find(name, data) == {}
 
 
-def test_a_broken_file_is_named(data):
-    (data / "ml-1m-leave-one-out" / "item_ids.csv").write_text("item,movie_id\n0,x\n")
+@pytest.mark.parametrize("content", ["item,movie_id\n0,x\n", "movie_id,item\n300,0\n", "0,300\n1,1\n"])
+def test_a_broken_file_is_named(data, content):
+    (data / "ml-1m-leave-one-out" / "item_ids.csv").write_text(content)
     with pytest.raises(InputError, match=r"item_ids\.csv"):
         titles.find("ml-1m-leave-one-out", data)
