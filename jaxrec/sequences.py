@@ -168,6 +168,10 @@ def next_item(
 ) -> Objective:
     """Builds the objective of every item of a history after those before it, against sampled items.
 
+    Of a full history max_length - 1 items are predicted, where published code (SASRec, HSTU) takes one item more and
+    predicts max_length. So the oldest place is empty in training: where there are positions its row is as it was
+    drawn, but is read where a full history is scored.
+
     Args:
         model: With `sequence.states`.
         num_items: I.

@@ -36,7 +36,8 @@ def model(
     mask stands after the history. Different from the authors' code: the rows of mask and positions and the biases are
     weights, so that an attack on the table does not touch them; the last place, not the first, is that of the newest
     item (or the mask after it) in a history of any length; empty places are not attended to; dropout is that of
-    `layers.dropout`.
+    `layers.dropout`. The first of the positions is read where a full history is scored, and never trained: training
+    has no place for a mask after the history.
 
     Args:
         num_users, num_items, dimension: As in `sasrec.model`.
@@ -98,7 +99,11 @@ def objective(
 
     Of a user with n items in the history round(n * mask_probability) places, at least one, are hidden at random, or,
     in a share of the steps, the newest alone, as when the model is asked. A hidden place always holds the mask, as in
-    the paper; the authors' code leaves a fifth of them with an item.
+    the paper and, by its default and in its script for MovieLens-1M, in the authors' code.
+
+    Different from that code: a history is its newest max_length - 1 items, where the authors train on overlapping
+    windows of each longer one too. On MovieLens-1M, at 200 places, 26 % of users have more, and 34 % of the training
+    events are never read or predicted.
 
     Args:
         model: With `sequence.masked`.
