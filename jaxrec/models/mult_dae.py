@@ -6,9 +6,8 @@ arXiv:1802.05814. An example is a user: `sequences.examples(known, at_least=1)`.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxrec import checks, layers
+from jaxrec import checks, layers, profiles
 from jaxrec.types import Array, Interactions, Key, Model, Objective, Params, Scalar
 
 
@@ -102,31 +101,14 @@ def scores(params: Params, hidden: Array) -> Array:
     return hidden @ output[:, :-1].T + output[None, :, -1]
 
 
-def given(known: Interactions) -> dict[str, Array]:
-    """The items of each user, one user after another, in a form that a batch's can be read from.
-
-    Returns:
-        `items` int32 [N], `starts` int32 [U + 1], where each user's begin, and `places`, 0, 1, ... as many as the user
-        has who has most.
-    """
-    order = np.argsort(known.users, kind="stable")
-    counts = np.bincount(known.users, minlength=known.num_users)
-    return {
-        "items": jnp.asarray(known.items[order]),
-        "starts": jnp.asarray(np.append(0, np.cumsum(counts)), jnp.int32),
-        "places": jnp.arange(counts.max(initial=0), dtype=jnp.int32),
-    }
+def given(known: Interactions) -> dict[str, profiles.Profiles]:
+    """The items of each user."""
+    return {"profiles": profiles.prepare(known)}
 
 
 def multi_hot(params: Params, users: Array) -> Array:
     """1 where the user has the item, 0 elsewhere: [B, I]. However often the user has it."""
-    given, num_items = params["given"], params["tables"]["item"].shape[0]
-    if not len(given["items"]):
-        return jnp.zeros((len(users), num_items))
-    place = given["starts"][users][:, None] + given["places"][None]
-    items = given["items"].at[place].get(mode="clip")
-    items = jnp.where(place < given["starts"][users + 1][:, None], items, num_items)
-    return jnp.zeros((len(users), num_items)).at[jnp.arange(len(users))[:, None], items].set(1, mode="drop")
+    return profiles.multi_hot(params["given"]["profiles"], users)
 
 
 def normalised(x: Array) -> Array:
