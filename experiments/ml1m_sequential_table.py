@@ -17,7 +17,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from jaxrec import command, runtime
+from jaxrec import command, errors, runtime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Config:
     num_seeds: int = 1  # trainings of each model, with seeds seed, seed + 1, ...
     run_dir: pathlib.Path | None = None  # results; a stopped run goes on (default: runs/ml1m_sequential_table/NAME)
     data_dir: pathlib.Path | None = None  # holds movielens-1m/sequences.txt (default: $JAXREC_DATA)
-    data: pathlib.Path | None = None  # a table of your own instead: .csv, .tsv, .inter or .parquet, best with times
+    data: pathlib.Path | None = None  # a table of your own instead: .csv, .tsv, .inter or .parquet, with times
     smoke: bool = False  # the whole path on 100 users, tiny models, one epoch
 
 
@@ -80,6 +80,8 @@ def parts(config: Config):
         data = study.published_split("ml-1m-sequences", config.data_dir, num_users=num_users)
     else:
         data = study.own_file(config.data, seed=config.seed, num_users=num_users)
+        if data.split.train.timestamps is None:
+            raise errors.InputError(f"Expected --data with times, the order of histories; {config.data} has none.")
     train, length = data.split.train, config.max_length
     sizes = {"num_users": train.num_users, "num_items": train.num_items}
     adam = optax.adam(config.learning_rate, b2=0.98)

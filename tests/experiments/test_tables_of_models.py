@@ -9,6 +9,7 @@ from experiments import ml1m_sequential_table as sequential
 from jaxrec import command, records, results, splits
 from jaxrec.datasets import locate, ml1m
 from jaxrec.studies import model_robustness, study
+from jaxrec.types import InputError
 
 
 def run(experiment, *args):
@@ -138,6 +139,12 @@ def test_sequence_models_take_a_file_of_ones_own_and_their_run_can_be_attacked(c
     with pytest.raises(SystemExit) as left:
         run(embedding_robustness, "--run", tmp_path / "run", *flags)
     assert left.value.code == 2
+
+
+def test_a_file_without_times_has_no_order_that_sequence_models_could_read(tmp_path):
+    (tmp_path / "drawn.csv").write_text("user,item\n0,1\n0,2\n0,3\n1,1\n")
+    with pytest.raises(InputError, match=r"--data with times, .*drawn\.csv has none"):
+        sequential.parts(sequential.Config(data=tmp_path / "drawn.csv"))
 
 
 def test_attention_in_half_precision_scores_in_full_precision(csv):
