@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import sklearn.datasets
 
-from jaxrec.datasets import idx, reading
+from jaxrec.datasets import idx, stored
 from jaxrec.types import InputError
 
 MNIST = "MNIST"
@@ -51,7 +51,7 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Digits:
     """
     root = data_dir or os.environ.get("JAXREC_DATA")
     places = [] if not root else [pathlib.Path(root) / folder for folder in _FOLDERS]
-    folder = next((place for place in places if reading.find(place, "train-images-idx3-ubyte")), None)
+    folder = next((place for place in places if stored.find(place, "train-images-idx3-ubyte")), None)
     if folder is not None:
         train, test = _part(folder, "train"), _part(folder, "t10k")
         if train.images.shape[1:] != test.images.shape[1:]:
@@ -64,7 +64,7 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Digits:
 
 def _part(folder: pathlib.Path, part: str) -> idx.LabelledImages:
     """The images and labels to train on, or to test on."""
-    files = (reading.need(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    files = (stored.need(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     loaded = idx.load(*files)
     if not len(loaded.labels) or loaded.labels.max() > 9:
         got = f"{loaded.labels.max()}" if len(loaded.labels) else "no image"

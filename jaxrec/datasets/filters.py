@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from jaxrec.datasets import labelled_text, reading
+from jaxrec.datasets import labelled_text, stored
 from jaxrec.datasets.labelled_text import LabelledText
 from jaxrec.types import InputError
 
@@ -30,7 +30,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> LabelledT
     if name not in NAMES:
         raise InputError(f"Expected one of {', '.join(NAMES)}, got {name!r}.")
     root = pathlib.Path(data_dir or os.environ.get("JAXREC_DATA") or ".")
-    places = (reading.find(folder, _FILES[name]) for folder in (root, root / _FOLDERS[name]))
+    places = (stored.find(folder, _FILES[name]) for folder in (root, root / _FOLDERS[name]))
     path = next((place for place in places if place is not None), None)
     if path is None:
         where = f"got {root}, which has none: set --data-dir"

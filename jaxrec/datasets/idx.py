@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.datasets import reading
+from jaxrec.datasets import stored
 from jaxrec.types import InputError
 
 _UNSIGNED_BYTE = 0x08
@@ -39,7 +39,7 @@ def load(images: str | os.PathLike[str], labels: str | os.PathLike[str]) -> Labe
 
 def _elements(path: str | os.PathLike[str], *, num_axes: int) -> np.ndarray:
     """The array in a file."""
-    data = reading.content(path)
+    data = stored.content(path)
     magic, start = bytes([0, 0, _UNSIGNED_BYTE, num_axes]), 4 + 4 * num_axes
     if not data.startswith(magic):
         raise InputError(

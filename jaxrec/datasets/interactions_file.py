@@ -11,7 +11,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from jaxrec.datasets import indexing, reading
+from jaxrec.datasets import indexing, reading, stored
 from jaxrec.types import InputError, Interactions
 
 SEPARATORS = {".csv": b",", ".tsv": b"\t", ".inter": b"\t"}
@@ -81,7 +81,7 @@ def read(
     Raises:
         InputError: As `load`, but for the number of items.
     """
-    kind = pathlib.Path(reading.stem(path)).suffix.lower()
+    kind = pathlib.Path(stored.stem(path)).suffix.lower()
     if kind == ".parquet":
         text, header, chosen = _open_parquet(path, given)
         columns = reading.table(text, header)
@@ -104,7 +104,7 @@ def _open_text(path: str | os.PathLike[str], kind: str, separator: str | None) -
     cut = SEPARATORS.get(kind) if separator is None else separator.encode()
     if not cut:
         raise InputError(f"{path}: expected a .csv, .tsv, .inter or .parquet file, or its separator, got neither")
-    text = reading.open_text(path, cut)
+    text = stored.open_text(path, cut)
     quote = text.data.find(b'"')
     if quote >= 0:
         raise reading.error(text.path, "fields without quotes", "a quote", *reading.place(text.data, text.cut, quote))
@@ -167,7 +167,7 @@ def _open_parquet(
         import pyarrow.parquet as pq
     except ImportError as problem:
         raise InputError(f"{path}: expected pyarrow to be installed, which reads parquet, got: {problem}") from problem
-    data = reading.content(path)
+    data = stored.content(path)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         header = file.schema_arrow.names

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.datasets import reading
+from jaxrec.datasets import reading, stored
 
 ITEM_COLUMNS = ("item", "item_id")
 
@@ -30,7 +30,7 @@ def load(path: str | os.PathLike[str], *, item_ids: np.ndarray | None = None) ->
         InputError: If the file is not there, any field is not what it should be (a number that float32 cannot hold
             too), an item is there twice or has no features, or there are fewer than two items.
     """
-    text = reading.open_text(path, b",")
+    text = stored.open_text(path, b",")
     header = reading.header(text)
     if header[0] not in ITEM_COLUMNS or len(header) < 2:
         raise reading.error(path, "a header item,f0,f1,... with at least one feature", ",".join(header)[:60])

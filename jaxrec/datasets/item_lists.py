@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from jaxrec.datasets import indexing, reading, sequence_lists
+from jaxrec.datasets import indexing, sequence_lists, stored
 from jaxrec.types import Split
 
 
@@ -23,8 +23,8 @@ def load(folder: str | os.PathLike[str]) -> Split:
     Raises:
         InputError: If a file is not there, or any of its lines is not what it should be.
     """
-    valid_path = reading.find(folder, "valid.txt")
-    paths = [reading.need(folder, "train.txt"), reading.need(folder, "test.txt"), *([valid_path] if valid_path else [])]
+    valid_path = stored.find(folder, "valid.txt")
+    paths = [stored.need(folder, "train.txt"), stored.need(folder, "test.txt"), *([valid_path] if valid_path else [])]
     files = [sequence_lists.read(path) for path in paths]
     user_ids = indexing.distinct(*(rows.users for rows in files))
     item_ids = indexing.distinct(*(rows.items for rows in files))

@@ -6,7 +6,7 @@ import pathlib
 import statistics
 from typing import NamedTuple
 
-from jaxrec.datasets import indexing, interactions_file, item_features, ml1m, ml100k, reading, shilling
+from jaxrec.datasets import indexing, interactions_file, item_features, ml1m, ml100k, reading, shilling, stored
 from jaxrec.types import InputError, Interactions
 
 
@@ -28,7 +28,7 @@ def count(path: str, *, rating_scale: tuple[float, float] = reading.STARS) -> Co
     Raises:
         InputError: If its kind is not known, or any of its fields is not what it should be.
     """
-    name = reading.stem(path).lower()
+    name = stored.stem(path).lower()
     kind = pathlib.Path(name).suffix
     if kind == ".dat":
         return _count_dat(path, name)
@@ -49,7 +49,7 @@ def _counts(loaded: Interactions) -> Counts:
 
 def _count_dat(path: str, name: str) -> Counts:
     """The counts of a .dat file, whose kind its name or else most of its first lines tell."""
-    text = reading.open_text(path, b"::")
+    text = stored.open_text(path, b"::")
     lines = text.data.split(b"\n", 101)[:-1]
     width = statistics.mode(line.count(text.cut) + 1 for line in lines)
     by_width = {3: "movies", 5: "users", 1: "tabs" if b"\t" in lines[0] else "ratings"}
@@ -66,6 +66,6 @@ def _count_dat(path: str, name: str) -> Counts:
 
 def _has_features(path: str) -> bool:
     """Whether the header of a csv file starts with an item column and has no user column."""
-    header = reading.content(path).removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].strip()
+    header = stored.content(path).removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].strip()
     names = header.decode("latin-1").lower().split(",")
     return names[0] in item_features.ITEM_COLUMNS and not any("user" in name for name in names)

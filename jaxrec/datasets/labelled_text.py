@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrec.datasets import reading
+from jaxrec.datasets import reading, stored
 from jaxrec.types import InputError
 
 SPAM_CLASSES = ("ham", "spam")
@@ -40,7 +40,7 @@ def load_sms_spam(path: str | os.PathLike[str]) -> LabelledText:
     Raises:
         InputError: If the file is not there or any of its fields is not what it should be.
     """
-    text = reading.open_text(path, b"\t")
+    text = stored.open_text(path, b"\t")
     columns = reading.table(text, ["label", "message"], after_header=text.data.startswith(b"Label\t"))
     return _labelled(columns["message"], columns["label"], SPAM_CLASSES)
 
@@ -51,7 +51,7 @@ def load_liar(path: str | os.PathLike[str]) -> LabelledText:
     Raises:
         InputError: If the file is not there or any of these fields is not what it should be.
     """
-    columns = reading.table(reading.open_text(path, b"\t"), _LIAR_COLUMNS)
+    columns = reading.table(stored.open_text(path, b"\t"), _LIAR_COLUMNS)
     return _labelled(columns["statement"], columns["label"], LIAR_CLASSES)
 
 
@@ -64,7 +64,7 @@ def load_clothing_reviews(path: str | os.PathLike[str]) -> LabelledText:
         InputError: If pyarrow is missing, the file is not there or no parquet file, has no columns `Review Text` and
             `Rating`, or a rating is not one of 1, 2, 3, 4, 5.
     """
-    data = reading.content(path)
+    data = stored.content(path)
     try:
         frame = pd.read_parquet(io.BytesIO(data), columns=["Review Text", "Rating"])
     except ImportError as problem:

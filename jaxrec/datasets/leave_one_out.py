@@ -14,7 +14,7 @@ import re
 
 import numpy as np
 
-from jaxrec.datasets import indexing, reading
+from jaxrec.datasets import indexing, reading, stored
 from jaxrec.types import InputError, Interactions, Split
 
 _PAIR = re.compile(r"\((0|[1-9][0-9]{0,17}),(0|[1-9][0-9]{0,17})\)")
@@ -39,10 +39,10 @@ def load(folder: str | os.PathLike[str], name: str | None = None, *, seed: int =
         InputError: If a file is not there, any of its fields is not what it should be, or a user has two test pairs.
     """
     name = _only_name(folder) if name is None else name
-    pairs = _rows(reading.need(folder, f"{name}.train.rating"))
-    tests = _rows(reading.need(folder, f"{name}.test.rating"))
+    pairs = _rows(stored.need(folder, f"{name}.train.rating"))
+    tests = _rows(stored.need(folder, f"{name}.test.rating"))
     _refuse_second_pair(tests)
-    negatives_path = reading.find(folder, f"{name}.test.negative")
+    negatives_path = stored.find(folder, f"{name}.test.negative")
     negatives = (
         np.zeros((len(tests.users), 0), np.int64) if negatives_path is None else _negatives(negatives_path, tests)
     )
@@ -75,7 +75,7 @@ def _one_per_user(train: Interactions, seed: int) -> np.ndarray:
 
 def _only_name(folder: str | os.PathLike[str]) -> str:
     """NAME of the one NAME.train.rating in a folder."""
-    files = sorted(reading.stem(path) for path in pathlib.Path(folder).glob("*.train.rating*"))
+    files = sorted(stored.stem(path) for path in pathlib.Path(folder).glob("*.train.rating*"))
     names = sorted({file.removesuffix(".train.rating") for file in files if file.endswith(".train.rating")})
     if len(names) != 1:
         raise InputError(f"{folder}: expected a folder with one file NAME.train.rating, got {len(names)}: {names[:5]}")
@@ -84,7 +84,7 @@ def _only_name(folder: str | os.PathLike[str]) -> str:
 
 def _rows(path: pathlib.Path) -> indexing.Rows:
     """Pairs, with ratings and times where the first line has them."""
-    text = reading.open_text(path, b"\t")
+    text = stored.open_text(path, b"\t")
     has_two = text.data[: text.data.index(b"\n")].count(b"\t") == 1
     columns = reading.table(text, ["user", "item"] if has_two else ["user", "item", "rating", "timestamp"])
     return indexing.from_columns(columns, rating_scale=reading.STARS)
@@ -100,7 +100,7 @@ def _refuse_second_pair(tests: indexing.Rows) -> None:
 
 def _negatives(path: pathlib.Path, tests: indexing.Rows) -> np.ndarray:
     """The items that each test pair is ranked against: [tests, M], in the order of the test file."""
-    text = reading.open_text(path, b"\t")
+    text = stored.open_text(path, b"\t")
     num = text.data[: text.data.index(b"\n")].count(b"\t")
     columns = reading.table(text, ["pair", *(f"negative {n + 1}" for n in range(max(num, 1)))])
     pairs = columns.pop("pair")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrec import splits
-from jaxrec.datasets import download, leave_one_out, ml1m, ml100k, movielens_sample, reading
+from jaxrec.datasets import download, leave_one_out, ml1m, ml100k, movielens_sample, reading, stored
 from jaxrec.types import InputError, Split
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -134,7 +134,7 @@ def rated(
 
 def _rated_100k(folder: pathlib.Path, seed: int, *, part: str) -> _Found | None:
     """The split ua or ub of a folder."""
-    place = next((folder / name for name in _ML100K_FOLDERS if reading.find(folder / name, f"{part}.base")), None)
+    place = next((folder / name for name in _ML100K_FOLDERS if stored.find(folder / name, f"{part}.base")), None)
     if place is None:
         return None
     published = ml100k.load_split(place, part)
@@ -172,7 +172,7 @@ def _search(folder: pathlib.Path, seed: int, passed_over: list[str], *, any_size
     """What a folder holds of MovieLens-1M; what is passed over is added to the list, with the reason."""
     start = len(passed_over)
     for place in (folder, folder / LEAVE_ONE_OUT):
-        if reading.find(place, "ml-1m.train.rating") is None:
+        if stored.find(place, "ml-1m.train.rating") is None:
             continue
         split = leave_one_out.load(place, "ml-1m", seed=seed)
         size = sum(map(len, split[:3]))
@@ -193,7 +193,7 @@ def _search(folder: pathlib.Path, seed: int, passed_over: list[str], *, any_size
 
 def _ratings_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files in a folder that may be the original ratings."""
-    files = [reading.find(folder / place, "ratings.dat") for place in _RATINGS_FOLDERS]
+    files = [stored.find(folder / place, "ratings.dat") for place in _RATINGS_FOLDERS]
     return [file for file in (*files, folder / "ml-1m.zip") if file is not None and file.is_file()]
 
 
@@ -239,7 +239,7 @@ def movies(located: Located) -> pd.DataFrame:
     if located.is_sample:
         frame = movielens_sample.movies()
     elif located.path.is_dir():
-        file = reading.need(located.path, "item_ids.csv")
+        file = stored.need(located.path, "item_ids.csv")
         movie_of = movie_ids(file)
         if missing := [item for item in ids.tolist() if item not in movie_of]:
             raise reading.error(file, "a movie for every item", f"none for {len(missing)}, such as {missing[0]}", 2)
@@ -285,7 +285,7 @@ def movie_ids(file: pathlib.Path) -> dict[int, int]:
     Raises:
         InputError: If its header is another, any of its fields is no id, or an id is there twice.
     """
-    text = reading.open_text(file, b",")
+    text = stored.open_text(file, b",")
     columns = reading.table(text, reading.header(text), after_header=True)
     if list(columns) != ["item", "movie_id"]:
         raise reading.error(file, "a header item,movie_id", ",".join(columns)[:60])
@@ -295,7 +295,7 @@ def movie_ids(file: pathlib.Path) -> dict[int, int]:
 def _folder_with(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Where a file of the original data set lies, in or next to the folder of the leave-one-out files."""
     places = (folder, *(folder.parent / name for name in ("movielens-1m", "ml-1m")))
-    found = next((place for place in places if reading.find(place, name)), None)
+    found = next((place for place in places if stored.find(place, name)), None)
     if found is None:
         raise InputError(f"Expected {name} in one of {', '.join(map(str, places))}, found none.")
     return found

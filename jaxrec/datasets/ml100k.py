@@ -12,7 +12,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from jaxrec.datasets import indexing, reading
+from jaxrec.datasets import indexing, reading, stored
 from jaxrec.types import Interactions, Split
 
 RATING_SCALE = (1.0, 5.0)
@@ -45,7 +45,7 @@ def load(path: str | os.PathLike[str]) -> Interactions:
     Raises:
         InputError: If the file is not there or any of its fields is not what it should be.
     """
-    return indexing.interactions(_rows(reading.need(path, "u.data") if os.path.isdir(path) else path))
+    return indexing.interactions(_rows(stored.need(path, "u.data") if os.path.isdir(path) else path))
 
 
 def load_split(folder: str | os.PathLike[str], name: str = "ua") -> Split:
@@ -54,7 +54,7 @@ def load_split(folder: str | os.PathLike[str], name: str = "ua") -> Split:
     Raises:
         InputError: If a file is not there or any of its fields is not what it should be.
     """
-    base, test = (_rows(reading.need(folder, f"{name}.{part}")) for part in ("base", "test"))
+    base, test = (_rows(stored.need(folder, f"{name}.{part}")) for part in ("base", "test"))
     user_ids, item_ids = indexing.distinct(base.users, test.users), indexing.distinct(base.items, test.items)
     train = indexing.interactions(base, user_ids, item_ids)
     held_out = indexing.without(indexing.interactions(test, user_ids, item_ids), train, test.path)
@@ -68,7 +68,7 @@ def items(folder: str | os.PathLike[str]) -> pd.DataFrame:
         InputError: If `u.item` is not there or any of these fields is not what it should be.
     """
     others = ["release date", "video release date", "link"]
-    text = reading.open_text(reading.need(folder, "u.item"), b"|")
+    text = stored.open_text(stored.need(folder, "u.item"), b"|")
     columns = reading.table(text, ["movie", "title", *others, *GENRES])
     flags = np.stack([reading.numbers(columns[genre], 0, 1) == 1 for genre in GENRES], axis=1)
     genres = ["|".join(genre for genre, flag in zip(GENRES, row, strict=True) if flag) for row in flags]
@@ -82,7 +82,7 @@ def users(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         InputError: If `u.user` is not there or any of its fields is not what it should be.
     """
-    text = reading.open_text(reading.need(folder, "u.user"), b"|")
+    text = stored.open_text(stored.need(folder, "u.user"), b"|")
     columns = reading.table(text, ["user", "age", "gender", "occupation", "zip code"])
     return pd.DataFrame(
         {
@@ -97,5 +97,5 @@ def users(folder: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _rows(path: str | os.PathLike[str]) -> indexing.Rows:
     """A file of four tab-separated columns."""
-    columns = reading.table(reading.open_text(path, b"\t"), ["user", "item", "rating", "timestamp"])
+    columns = reading.table(stored.open_text(path, b"\t"), ["user", "item", "rating", "timestamp"])
     return indexing.from_columns(columns, rating_scale=RATING_SCALE)

@@ -23,7 +23,7 @@ import pathlib
 
 import pandas as pd
 
-from jaxrec.datasets import indexing, reading
+from jaxrec.datasets import indexing, reading, stored
 from jaxrec.types import InputError, Interactions
 
 RATING_SCALE = (1.0, 5.0)
@@ -98,10 +98,10 @@ def _open(path: str | os.PathLike[str], name: str) -> reading.Text:
     """The text of one of the files, out of a folder or an archive."""
     path = pathlib.Path(path)
     if path.is_dir():
-        return reading.open_text(reading.need(path, name), b"::")
+        return stored.open_text(stored.need(path, name), b"::")
     if path.suffix.lower() != ".zip":
-        return reading.open_text(path, b"::")
-    files = reading.members(path, [name])
+        return stored.open_text(path, b"::")
+    files = stored.members(path, [name])
     if name not in files:
         raise InputError(f"{path}: expected an archive with the file {name}, got none in it")
     return reading.text(f"{path}/{name}", files[name], b"::")

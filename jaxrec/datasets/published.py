@@ -12,7 +12,7 @@ import pathlib
 from typing import Literal, NamedTuple
 
 from jaxrec import splits
-from jaxrec.datasets import interactions_file, item_lists, reading, sequence_lists
+from jaxrec.datasets import interactions_file, item_lists, sequence_lists, stored
 from jaxrec.types import InputError, Split
 
 Name = Literal["ml-1m-sequences", "beauty", "gowalla"]
@@ -36,7 +36,7 @@ def find(name: Name, data_dir: str | os.PathLike[str] | None = None) -> pathlib.
     folder, file = _FILES[name]
     root = data_dir or os.environ.get("JAXREC_DATA")
     places = [] if root is None else [pathlib.Path(root), pathlib.Path(root) / folder]
-    return next((place for place in places if reading.find(place, file)), None)
+    return next((place for place in places if stored.find(place, file)), None)
 
 
 def load(name: Name, data_dir: str | os.PathLike[str] | None = None) -> Located:
@@ -56,7 +56,7 @@ def load(name: Name, data_dir: str | os.PathLike[str] | None = None) -> Located:
         raise InputError(f"Expected a data folder with {file} (also in {folder}/), plain, .gz or .xz; {where}.")
     if name == "gowalla":
         return Located(item_lists.load(place), place, "published train, validation and test lists")
-    path = reading.need(place, file)
+    path = stored.need(place, file)
     words = "each user's last item for the test, the one before for validation"
     return Located(splits.leave_one_out(sequence_lists.load(path)), path, words)
 

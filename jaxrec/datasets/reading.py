@@ -10,14 +10,8 @@ Refused: everything else that is not exactly rows of fields. Nothing here unpick
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
-import pathlib
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,7 +24,6 @@ LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 STARS = (0.5, 5.0)  # the scale of most published ratings
 EXACT = 2**53  # the largest float64 up to which every whole number has its own
 
-_DECOMPRESS = {".gz": gzip.decompress, ".xz": lzma.decompress}
 _FORMATS = {
     b"\x1f\x8b": "gzip",
     b"\xfd7zXZ\x00": "xz",
@@ -41,8 +34,6 @@ _FORMATS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_NOT_COMPRESSED = (OSError, EOFError, zlib.error, lzma.LZMAError)
-_NOT_AN_ARCHIVE = (*_NOT_COMPRESSED, RuntimeError, zipfile.BadZipFile, struct.error, UnicodeDecodeError)
 _SEPARATORS = {b",": "commas", b"\t": "tabs", b" ": "single spaces", b"::": "'::'", b"|": "'|'"}
 _CUT = b"\x1f"  # stands for a separator of several bytes; a control character, so no text contains it
 _CONTROL = np.isin(np.arange(256), [*range(9), *range(11, 32), 127])
@@ -81,86 +72,6 @@ class Column(NamedTuple):
 def error(path: str | os.PathLike[str], expected: str, got: str, line: int = 1, column: int = 1) -> InputError:
     """The one form of every complaint about a data file."""
     return InputError(f"{os.fspath(path)}:{line}:{column}: expected {expected}, got {got}")
-
-
-def content(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file, decompressed where its name ends in .gz or .xz.
-
-    Raises:
-        InputError: If there is no such file, or it cannot be read or decompressed.
-    """
-    path = pathlib.Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as problem:
-        raise InputError(f"{path}: expected a file that can be read, got: {problem.strerror}") from problem
-    decompress = _DECOMPRESS.get(path.suffix.lower())
-    if decompress is None:
-        return data
-    try:
-        return decompress(data)
-    except _NOT_COMPRESSED as problem:
-        raise error(path, f"whole {path.suffix[1:]} data", f"what does not decompress: {problem}") from problem
-
-
-def find(folder: str | os.PathLike[str], name: str) -> pathlib.Path | None:
-    """The file `name` in `folder`, plain or else with .gz or .xz after its name; None if there is none."""
-    candidates = [pathlib.Path(folder) / f"{name}{suffix}" for suffix in ("", *_DECOMPRESS)]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def need(folder: str | os.PathLike[str], name: str) -> pathlib.Path:
-    """`find`, for a file that has to be there.
-
-    Raises:
-        InputError: If it is not.
-    """
-    path = find(folder, name)
-    if path is None:
-        raise InputError(f"{folder}: expected a folder with the file {name} (plain, .gz or .xz), got none in it")
-    return path
-
-
-def stem(path: str | os.PathLike[str]) -> str:
-    """The name of a file without its folder and without .gz or .xz: what it would be called if it were plain."""
-    name = pathlib.Path(path)
-    return name.stem if name.suffix.lower() in _DECOMPRESS else name.name
-
-
-def members(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, bytes]:
-    """The bytes of those files of a zip archive that are called one of `names`, in whatever folder of it.
-
-    Raises:
-        InputError: If it is no whole zip archive, if any of its members would be unpacked outside of its folder, or if
-            it has one of the files twice.
-    """
-    found = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            check_members(path, archive)
-            for info in archive.infolist():
-                name = pathlib.PurePosixPath(info.filename).name
-                if name in found:
-                    raise error(path, f"one file {name}", "two of them")
-                if name in names and not info.is_dir():
-                    found[name] = archive.read(info)
-    except _NOT_AN_ARCHIVE as problem:
-        raise error(path, "a whole zip archive", f"what does not unpack: {problem}") from problem
-    return found
-
-
-def check_members(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> None:
-    """Raises an InputError if a member is a link or would be unpacked outside of the folder, absolute or by `..`."""
-    for info in archive.infolist():
-        name = info.orig_filename.replace("\\", "/")
-        is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-        if name.startswith("/") or ":" in name or "\0" in name or ".." in name.split("/") or is_link:
-            raise error(path, "an archive whose members stay in its folder", f"the member {info.orig_filename!r}")
-
-
-def open_text(path: str | os.PathLike[str], separator: bytes) -> Text:
-    """`text` of a file, plain, .gz or .xz."""
-    return text(os.fspath(path), content(path), separator)
 
 
 def text(path: str, data: bytes, separator: bytes) -> Text:

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from jaxrec.datasets import indexing, reading
+from jaxrec.datasets import indexing, reading, stored
 from jaxrec.types import Interactions
 
 
@@ -42,7 +42,7 @@ def read(path: str | os.PathLike[str]) -> indexing.Rows:
     Raises:
         InputError: If the file is not there, or any of its lines is not what it should be.
     """
-    fields, widths = reading.lists(reading.open_text(path, b" "), "user")
+    fields, widths = reading.lists(stored.open_text(path, b" "), "user")
     firsts = np.cumsum(widths) - widths
     is_item = np.ones(len(fields.starts), bool)
     is_item[firsts] = False

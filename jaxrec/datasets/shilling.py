@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrec.datasets import indexing, reading
+from jaxrec.datasets import indexing, reading, stored
 from jaxrec.types import Split
 
 RATING_SCALE = (1.0, 5.0)
@@ -43,12 +43,12 @@ def load(folder: str | os.PathLike[str], name: str) -> Shilling:
         InputError: If a file is not there, any of its fields is not what it should be, or the targets in the last two
             files differ.
     """
-    train, test = (read(reading.need(folder, f"{name}_{part}.dat")) for part in ("train", "test"))
-    targets, selected = _targets(reading.need(folder, f"{name}_selected_items"))
-    users_path = reading.find(folder, f"{name}_target_users")
+    train, test = (read(stored.need(folder, f"{name}_{part}.dat")) for part in ("train", "test"))
+    targets, selected = _targets(stored.need(folder, f"{name}_selected_items"))
+    users_path = stored.find(folder, f"{name}_target_users")
     if users_path is None:
-        items_path = reading.need(folder, f"{name}_target_item")
-        column = reading.table(reading.open_text(items_path, b"\t"), ["target item"])["target item"]
+        items_path = stored.need(folder, f"{name}_target_item")
+        column = reading.table(stored.open_text(items_path, b"\t"), ["target item"])["target item"]
         named, pushed_to = reading.integers(column), []
     else:
         named, pushed_to = _targets(users_path)
@@ -73,13 +73,13 @@ def read(path: str | os.PathLike[str]) -> indexing.Rows:
     Raises:
         InputError: If the file is not there, or any of its fields is not what it should be.
     """
-    columns = reading.table(reading.open_text(path, b"\t"), ["user", "item", "rating"])
+    columns = reading.table(stored.open_text(path, b"\t"), ["user", "item", "rating"])
     return indexing.from_columns(columns, rating_scale=RATING_SCALE)
 
 
 def _targets(path: pathlib.Path) -> tuple[np.ndarray, list[np.ndarray]]:
     """The target of each line, and the ids in its list."""
-    text = reading.open_text(path, b"\t")
+    text = stored.open_text(path, b"\t")
     targets = reading.integers(reading.table(text, ["target item", "list"])["target item"])
     fields, widths = reading.lists(text._replace(data=text.data.replace(b",", b"\t")), "id")
     is_listed = np.ones(len(fields.starts), bool)

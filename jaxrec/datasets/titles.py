@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from jaxrec.datasets import locate, ml1m, movielens_sample, reading
+from jaxrec.datasets import locate, ml1m, movielens_sample, stored
 
 _BY_MOVIE_ID = ("ml-1m", "ml-1m-sequences")  # names of data sets whose item ids are MovieIDs
 _BY_NUMBER = (locate.LEAVE_ONE_OUT, "leave-one-out files")  # what names of those begin with whose item ids are not
@@ -48,7 +48,7 @@ def _movies(places: Iterable[pathlib.Path]) -> dict[int, str]:
         near = place if place.is_dir() else place.parent
         folders = [folder / name for folder in (near, near.parent) for name in _FOLDERS]
         archives = [path for path in (place, near / "ml-1m.zip") if path.suffix == ".zip" and path.is_file()]
-        found = [*archives, *(folder for folder in folders if reading.find(folder, "movies.dat"))]
+        found = [*archives, *(folder for folder in folders if stored.find(folder, "movies.dat"))]
         if found:
             frame = ml1m.movies(found[0])
             return _titled(zip(frame["movie_id"].tolist(), frame["title"], strict=True))
@@ -58,7 +58,7 @@ def _movies(places: Iterable[pathlib.Path]) -> dict[int, str]:
 def _movie_ids(place: pathlib.Path) -> dict[int, int]:
     """{item of the leave-one-out files: MovieID}, from the folder of those files and no other: others may differ."""
     near = place if place.is_dir() else place.parent
-    files = (reading.find(near / name, "item_ids.csv") for name in ("", locate.LEAVE_ONE_OUT))
+    files = (stored.find(near / name, "item_ids.csv") for name in ("", locate.LEAVE_ONE_OUT))
     file = next((file for file in files if file is not None), None)
     return {} if file is None else locate.movie_ids(file)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from jaxrec import display, provenance, run_directory, splits
-from jaxrec.datasets import locate, ml100k, published, reading
+from jaxrec.datasets import locate, ml100k, published, stored
 from jaxrec.types import InputError, Interactions, Split
 
 
@@ -83,7 +83,7 @@ def movielens_100k(
     """
     root = data_dir or os.environ.get("JAXREC_DATA") or "."
     places = [pathlib.Path(root), pathlib.Path(root) / "movielens-100k", pathlib.Path(root) / "ml-100k"]
-    place = next((place for place in places if reading.find(place, "u.data")), None)
+    place = next((place for place in places if stored.find(place, "u.data")), None)
     if place is None:
         raise InputError(f"Expected a data folder with u.data of MovieLens-100K, got {root}: set --data-dir.")
     return _said(published.Located(hold_out(ml100k.load(place)), place, words), "ml-100k", num_users)
