@@ -1,4 +1,6 @@
-"""A circle of items that users walk round, and how many of them a trained model sends on to the next one."""
+"""Small sequence models, a circle of items that users walk round, and how many of them a model sends on to the next."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,23 @@ def circle():
     items = (starts[:, None] + np.arange(LENGTH)) % NUM_ITEMS
     users = np.repeat(np.arange(NUM_USERS, dtype=np.int32), LENGTH)
     return Interactions(users, items.ravel().astype(np.int32), num_users=NUM_USERS, num_items=NUM_ITEMS)
+
+
+@functools.cache
+def built(make, **settings):
+    """A small model and parameters all large enough to count."""
+    model = make(num_items=NUM_ITEMS, dimension=4, **settings)
+    params = jax.jit(model.init)(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    trained = {"tables": params["tables"], "weights": params["weights"]}
+    return model, {**jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), trained), "given": {}}
+
+
+def states(model, params, ids, key=None):
+    """After each place of a history."""
+    parts = model.sequence
+    run = jax.jit(lambda ids: parts.states(params, jnp.int32(0), parts.embed(params, ids), ids >= 0, key))
+    return np.asarray(run(jnp.asarray(ids, jnp.int32)), float)
 
 
 def num_right(model, objective, *, num_steps=60, learning_rate=0.02):

@@ -15,15 +15,7 @@ from jaxrec.models import bert4rec
 NUM_ITEMS = sequence_toys.NUM_ITEMS
 IDS = jnp.array([-1, -1, 3, 0, 5, 1], jnp.int32)
 HIDDEN = jnp.array([False, False, False, True, False, False])
-
-
-@functools.cache
-def built(**settings):
-    model = bert4rec.model(num_items=NUM_ITEMS, dimension=4, max_length=7, **settings)
-    params = jax.jit(model.init)(jax.random.key(0))
-    rng = np.random.default_rng(0)
-    trained = {"tables": params["tables"], "weights": params["weights"]}
-    return model, {**jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), trained), "given": {}}
+built = functools.partial(sequence_toys.built, bert4rec.model, max_length=7)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -85,13 +77,6 @@ def test_a_hidden_item_is_not_seen_and_one_on_either_side_is():
     np.testing.assert_array_equal(masked(model, params, IDS.at[3].set(7), HIDDEN)[3], state)
     for place in (2, 5):
         assert np.abs(masked(model, params, IDS.at[place].set(7), HIDDEN)[3] - state).max() > 1e-3
-
-
-def test_dropout_is_that_of_the_key():
-    model, params = built()
-    one, same, other = (masked(model, params, IDS, HIDDEN, jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 1e-3
 
 
 def test_a_share_of_the_places_is_hidden_or_the_last_alone():

@@ -70,16 +70,6 @@ def test_a_history_shorter_than_the_window_is_one_with_empty_places():
     np.testing.assert_allclose(states(jnp.array([3, 1])), states(jnp.array([-1, -1, -1, -1, 3, 1])), rtol=1e-6)
 
 
-def test_dropout_changes_states_with_its_key_alone():
-    parts, states_of, params = made()
-    ids = jnp.array([3, 1, 2])
-    rows = parts.embed(params, ids)
-    states = lambda key: np.asarray(states_of(params, jnp.int32(0), rows, ids >= 0, key))
-    np.testing.assert_array_equal(states(KEY), states(KEY))
-    assert np.abs(states(KEY) - states(jax.random.key(1))).max() > 1e-3
-    assert np.abs(states(KEY) - states(None)).max() > 1e-3
-
-
 def test_it_learns_which_item_follows_another():
     split = cycle()
     model = caser.model(num_users=30, num_items=6, dimension=8, window=2, max_length=10, dropout=0.0)

@@ -76,10 +76,9 @@ def test_params_have_the_three_parts_and_depend_on_the_key(method):
     first, second = (model.init(jax.random.key(seed)) for seed in (0, 1))
     traced = jax.make_jaxpr(model.init)(jax.random.key(0)).out_avals
     assert [(x.dtype, x.shape) for x in jax.tree.leaves(first)] == [(x.dtype, x.shape) for x in traced]
-    if model.solve is not None:
-        assert set(first) == {"tables", "weights", "given"}
-        return
     assert set(first) == {"tables", "weights", "given"}
+    if model.solve is not None:
+        return
     first, second = (jax.tree.leaves(jax.device_get(params["tables"])) for params in (first, second))
     assert all((a != b).any() for a, b in zip(first, second, strict=True))
 
@@ -224,6 +223,18 @@ def test_the_state_of_a_history_is_that_after_its_last_place(method):
     rows, user = sequence.embed(params, ids), jnp.int32(2)
     last = jax.jit(sequence.states, static_argnums=4)(params, user, rows, ids >= 0, None)[-1]
     np.testing.assert_allclose(jax.jit(sequence.state)(params, user, rows, ids >= 0), last, rtol=1e-5, atol=1e-6)
+
+
+@every_model
+def test_dropout_of_a_history_is_that_of_the_key(method):
+    sequence, params = sequence_of(method)
+    ids, hidden = jnp.array([-1, -1, 3, 0, 5, 1], jnp.int32), [jnp.arange(6) == 3] * (sequence.masked is not None)
+    states = sequence.masked or sequence.states
+    run = jax.jit(lambda key: states(params, jnp.int32(0), sequence.embed(params, ids), ids >= 0, *hidden, key))
+    one, same, other, plain = (run(key) for key in (*map(jax.random.key, (0, 0, 1)), None))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-3
+    assert np.abs(one - plain).max() > 1e-3
 
 
 @every_model

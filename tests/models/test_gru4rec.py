@@ -48,16 +48,6 @@ def test_the_states_are_those_of_the_unit_written_out():
     np.testing.assert_allclose(states[:2], [weights["output"]["bias"]] * 2, rtol=1e-6)
 
 
-def test_dropout_changes_states_with_its_key_alone():
-    parts, states_of, params = made(dropout=0.5)
-    ids = jnp.array([3, 1, 2])
-    rows = parts.embed(params, ids)
-    states = lambda key: np.asarray(states_of(params, jnp.int32(0), rows, ids >= 0, key))
-    np.testing.assert_array_equal(states(KEY), states(KEY))
-    assert np.abs(states(KEY) - states(jax.random.key(1))).max() > 1e-3
-    assert np.abs(states(KEY) - states(None)).max() > 1e-3
-
-
 def test_it_learns_which_item_follows_another():
     split = cycle()
     model = gru4rec.model(num_items=6, dimension=8, hidden_dimension=8, max_length=10, dropout=0.0)

@@ -13,21 +13,7 @@ from jaxrec.models import hstu
 
 NUM_ITEMS = sequence_toys.NUM_ITEMS
 ITEMS = np.array([3, 0, 5, 1, 3])
-
-
-@functools.cache
-def built(**settings):
-    model = hstu.model(num_items=NUM_ITEMS, dimension=4, max_length=7, **settings)
-    params = jax.jit(model.init)(jax.random.key(0))
-    rng = np.random.default_rng(0)
-    trained = {"tables": params["tables"], "weights": params["weights"]}
-    return model, {**jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), trained), "given": {}}
-
-
-def states(model, params, ids, key=None):
-    parts = model.sequence
-    run = jax.jit(lambda ids: parts.states(params, jnp.int32(0), parts.embed(params, ids), ids >= 0, key))
-    return np.asarray(run(jnp.asarray(ids, jnp.int32)), float)
+built, states = functools.partial(sequence_toys.built, hstu.model, max_length=7), sequence_toys.states
 
 
 def silu(x):
@@ -83,14 +69,6 @@ def test_scores_are_cosines_over_the_temperature():
     state = np.asarray(states(model, params, params["given"]["histories"][0])[-1])
     rows = np.asarray(table) / np.linalg.norm(table, axis=1, keepdims=True)
     np.testing.assert_allclose(scores[0], rows @ state, rtol=1e-3, atol=1e-3)
-
-
-def test_dropout_is_that_of_the_key():
-    model, params = built()
-    one, same, other = (states(model, params, ITEMS, jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 1e-3
-    assert np.abs(one - states(model, params, ITEMS)).max() > 1e-3
 
 
 def test_half_precision_is_close():

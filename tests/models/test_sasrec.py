@@ -13,21 +13,7 @@ from jaxrec.models import sasrec
 
 NUM_ITEMS = sequence_toys.NUM_ITEMS
 IDS = jnp.array([-1, -1, 3, 0, 5, 1], jnp.int32)
-
-
-@functools.cache
-def built(**settings):
-    model = sasrec.model(num_items=NUM_ITEMS, dimension=4, max_length=6, **settings)
-    params = jax.jit(model.init)(jax.random.key(0))
-    rng = np.random.default_rng(0)
-    trained = {"tables": params["tables"], "weights": params["weights"]}
-    return model, {**jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), trained), "given": {}}
-
-
-def states(model, params, ids, key=None):
-    parts = model.sequence
-    run = jax.jit(lambda ids: parts.states(params, jnp.int32(0), parts.embed(params, ids), ids >= 0, key))
-    return np.asarray(run(jnp.asarray(ids)), float)
+built, states = functools.partial(sequence_toys.built, sasrec.model, max_length=6), sequence_toys.states
 
 
 def norm(x, weights):
@@ -80,14 +66,6 @@ def test_a_temperature_makes_scores_cosines():
     items = jnp.arange(NUM_ITEMS)
     rows = np.asarray(model.sequence.vectors(params, items))
     np.testing.assert_allclose(np.asarray(cosine.sequence.vectors(params, items)), unit(rows), rtol=1e-5)
-
-
-def test_dropout_is_that_of_the_key():
-    model, params = built()
-    one, same, other = (states(model, params, IDS, jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 1e-3
-    assert np.abs(one - states(model, params, IDS)).max() > 1e-3
 
 
 def test_half_precision_is_close_and_gives_full_precision_back():
