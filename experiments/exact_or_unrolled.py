@@ -143,6 +143,7 @@ def publish(path, config: Config, data, setting, found) -> None:
     import numpy as np
 
     from jaxrec import display, files, results
+    from jaxrec.pictures import gradients
     from jaxrec.studies import injection_study
 
     mean = lambda values: float(np.mean(list(values)))
@@ -169,7 +170,7 @@ def publish(path, config: Config, data, setting, found) -> None:
     cosines = {name: [one["gradients"][name]["cosine"] for one in found] for name in names}
     budget = setting.budget
     title = f"{data.title}, implicit: {budget.num_fakes} fakes of {budget.num_fillers} fillers, {len(found)} targets"
-    injection_study.draw(path / "exact_or_unrolled.png", cosines, curves, title=title)
+    gradients.draw(path / "exact_or_unrolled.png", cosines, curves, title=title)
     display.say("\n".join(lines))
     display.say(f"Everything lies in {path}/: gradients.md, results.md, results.json, exact_or_unrolled.png")
 

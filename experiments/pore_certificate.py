@@ -59,6 +59,7 @@ def main(config: Config) -> None:
         raise errors.InputError(f"Expected --selected <= --profile-size {config.profile_size}, got {config.selected}.")
     runtime.prepare()
     from jaxrec import display, files, results, run_directory
+    from jaxrec.pictures import certified
     from jaxrec.studies import poison_study, pore_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
@@ -82,7 +83,9 @@ def main(config: Config) -> None:
             kept[name, num] = pore_study.listed(setting, pore_study.counts(run, setting, f"{name}-{num}", interactions))
         found = results.write(path, pore_study.records_of("pore_certificate", setting, kept))
         files.write_text(path / "certified.md", pore_study.table(found, setting.known.num_users))
-        pore_study.draw(path / "pore_certificate.png", found, setting.known.num_users)
+        certified.draw(
+            path / "pore_certificate.png", found, num_users=setting.known.num_users, certified=pore_study.ANY
+        )
         taken = pore_study.seconds_per_thousand(run)
         display.say((path / "certified.md").read_text())
         display.say(

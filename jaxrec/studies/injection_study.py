@@ -1,6 +1,5 @@
 """How good, slow and large the gradients of surrogates are, and what attacks make of them in equal CPU time."""
 
-import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,6 @@ import numpy as np
 
 from jaxrec import fake_profiles, fake_rows, injection, poison_evaluation, provenance, records
 from jaxrec.injection import Surrogate
-from jaxrec.pictures import canvas
 from jaxrec.studies import study
 from jaxrec.studies.poison_victims import Victim
 from jaxrec.types import Array, Interactions, PyTree
@@ -173,24 +171,3 @@ def records_of(
                 values = [walk["after"][metric] for walk in walks]
                 add(about, f"target_hit_rate, {group}", values, setting.cutoff, max(walk["steps"] for walk in walks))
     return rows
-
-
-def draw(path: pathlib.Path, cosines: Mapping[str, Sequence[float]], curves: Mapping[str, Any], *, title: str) -> None:
-    """Draws two panels as a PNG: each gradient's cosine with the exact one, a dot for each target; and by how many
-    points the target's HR@50 rose, {name: {seconds: points}}."""
-    plt = canvas.pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
-    for place, values in enumerate(cosines.values()):
-        left.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.7)
-    left.set_yticks(range(len(cosines)), list(cosines))
-    left.invert_yaxis()
-    left.axvline(0, color="grey", linewidth=0.8)
-    left.set_xlabel("cosine with the exact gradient of iALS (a dot for each target)")
-    for name, points in curves.items():
-        right.plot(list(points), list(points.values()), "o-", label=name)
-    right.axhline(0, color="grey", linewidth=0.8)
-    right.set_xlabel("CPU seconds of crafting")
-    right.set_ylabel("target HR@50 of iALS trained anew, points gained")
-    right.legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    canvas.save(path, figure)
