@@ -18,8 +18,8 @@ Run:      python -m experiments.ml1m_poisoning_table
 import dataclasses
 import pathlib
 
-from experiments import ml100k_shilling_table
 from jaxrec import command, runtime
+from jaxrec.studies import poison_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Config:
 
 
 def main(config: Config) -> None:
-    ml100k_shilling_table.check(config)
+    poison_table.check(config)
     runtime.prepare()
     from jaxrec.studies import study
 
-    config = dataclasses.replace(config, **(ml100k_shilling_table.SMOKE if config.smoke else {}))
-    num_users = ml100k_shilling_table.SMOKE_USERS if config.smoke else None
+    config = dataclasses.replace(config, **(poison_table.SMOKE if config.smoke else {}))
+    num_users = poison_table.SMOKE_USERS if config.smoke else None
     data = study.movielens_1m(config.data_dir, seed=0, num_users=num_users)  # draws validation pairs: trained on too
-    ml100k_shilling_table.execute("ml1m_poisoning_table", config, data)
+    poison_table.execute("ml1m_poisoning_table", config, data)
 
 
 if __name__ == "__main__":

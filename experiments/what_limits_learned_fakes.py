@@ -52,6 +52,9 @@ SMOKE = {
     "victims": ("item-kNN", "EASE"), "fakes": 0.05, "num_targets": 2, "profile_size": 8, "longer": 16, "steps": 2,
     "more_steps": 4, "num_seeds": 1,
 }  # fmt: skip
+SELECTED = 5  # of a bandwagon fake's items; it and the victims as in ml100k_shilling_table
+EASE_L2, IALS_L2, DIMENSION = 100.0, 0.01, 32
+EPOCHS = {"MF-BPR": 50, "NeuMF": 20, "LightGCN": 40, "Mult-VAE": 100}
 SIZES = ("num_targets", "profile_size", "longer", "steps", "more_steps", "step_size", "longer_step")
 EXPECTED = {
     "fakes": command.Expected("in (0, 1]", lambda value: 0 < value <= 1),
@@ -64,17 +67,15 @@ NAME = "what_limits_learned_fakes"
 def main(config: Config) -> None:
     command.check(config, EXPECTED)
     runtime.prepare()
-    from experiments import ml100k_shilling_table
     from jaxrec import run_directory
     from jaxrec.studies import limits_study, poison_study, study
 
     config = dataclasses.replace(config, **(SMOKE if config.smoke else {}))
-    num_users = ml100k_shilling_table.SMOKE_USERS if config.smoke else None
-    data = study.movielens_100k(config.data_dir, num_users=num_users)
+    data = study.movielens_100k(config.data_dir, num_users=200 if config.smoke else None)
     setting, learned = parts(config, data)
     shortest = min(config.profile_size, config.longer)
-    if shortest < (selected := ml100k_shilling_table.Config().num_selected):
-        message = f"Expected --profile-size and --longer of the {selected} items that bandwagon selects or more"
+    if shortest < SELECTED:
+        message = f"Expected --profile-size and --longer of the {SELECTED} items that bandwagon selects or more"
         raise errors.InputError(f"{message}, got {shortest}.")
     poison_study.num_fakes(config.fakes, setting.known.num_users, "--fakes")
     seeds = range(config.seed, config.seed + config.num_seeds)
@@ -89,17 +90,13 @@ def parts(config: Config, data):
     """The setting of poison_study, and those of its attacks that walk along the victim EASE itself."""
     import functools
 
-    from experiments import ml100k_shilling_table
     from jaxrec.inner import ease, ials
     from jaxrec.poisoning import bandwagon
-    from jaxrec.studies import limits_study, poison_study
+    from jaxrec.studies import limits_study, poison_parts, poison_study
 
-    table = ml100k_shilling_table.Config(victims=config.victims, num_targets=config.num_targets, seed=config.seed)
-    if config.smoke:
-        table = dataclasses.replace(table, epochs=2, dimension=8)
-    setting = ml100k_shilling_table.parts(table, data)
+    dimension = 8 if config.smoke else DIMENSION
     base = limits_study.Learned(
-        config.profile_size, config.steps, config.step_size, config.temperature, ease.surrogate(l2=table.l2)
+        config.profile_size, config.steps, config.step_size, config.temperature, ease.surrogate(l2=EASE_L2)
     )
     learned = {
         "learned": base,
@@ -112,20 +109,29 @@ def parts(config: Config, data):
             num_steps=config.more_steps, step_size=config.longer_step, num_fillers=config.longer
         ),
     }
-    through = {"through iALS": base._replace(surrogate=ials.surrogate(dimension=table.dimension, l2=table.ials_l2))}
+    through = {"through iALS": base._replace(surrogate=ials.surrogate(dimension=dimension, l2=IALS_L2))}
     make = {name: attack.make for name, attack in (learned | through).items()}
 
     def fixed(num_fakes, direction, *, size):
-        selecting = {"num_selected": table.num_selected, "num_fillers": size - table.num_selected}
+        selecting = {"num_selected": SELECTED, "num_fillers": size - SELECTED}
         return bandwagon.attack(num_fakes=num_fakes, direction=direction, **selecting)
 
     make["bandwagon"] = functools.partial(fixed, size=config.profile_size)
     make["bandwagon, longer profiles"] = functools.partial(fixed, size=config.longer)
     make = {name: make[name] for name in command.named(config.variants, make, "variants")}
-    targets = limits_study.groups(
-        poison_study.draw_targets(setting.known, num=config.num_targets, seed=config.seed)["head"]
+    victims = poison_parts.victims(
+        config.victims,
+        neighbours=20,
+        epochs=dict.fromkeys(EPOCHS, 2) if config.smoke else EPOCHS,
+        graph_batch=2048,
+        user_batch=100,
+        dimension=dimension,
+        ease_l2=EASE_L2,
+        ials_l2=IALS_L2,
     )
-    setting = setting._replace(make=make, targets=targets, detectors={}, defended=(), unrated=tuple(make))
+    setting = poison_study.Setting(data, make, victims, detectors={}, targets={}, unrated=tuple(make))
+    head = poison_study.draw_targets(setting.known, num=config.num_targets, seed=config.seed)["head"]
+    setting = setting._replace(targets=limits_study.groups(head))
     return setting, {name: attack for name, attack in learned.items() if name in make}
 
 
