@@ -12,8 +12,8 @@ nothing there says that an item is bad.
 Expected: at 5 % (one seed, 15 epochs of MF-BPR) head targets gain -3 to +5 points of HR@50, tail targets below one; AUC
           of PCA .96 and more on random and average fakes, 0 on segment fakes with ratings (docs/poisoning.md; b745d0e).
           At 1 % (3 seeds) learned fakes gain 1.4 to 3.1 points on head targets, bandwagon .9 to 1.4, each on all four;
-          PCA's AUC on learned ones is .08 to .27 (b3df889). At 5 % exact EASE gains 2.8 to 10.2 points on seven victims,
-          average fakes .2 to 4.8, bandwagon .5 to 4.5 (5 seeds; 766e521), which no defence takes back from exact EASE
+          PCA's AUC on learned ones is .08 to .27 (b3df889). At 5 % exact EASE gains 2.8 to 10.2 points on seven
+          victims, average fakes .2 to 4.8, bandwagon .5 to 4.5 (5 seeds; 766e521); no defence takes the first back
           (1324d32); nukes take 2.2 at most (53dfb09).
 Cost:     12 minutes by the clock for the 5 %, on one of two cores that some 18 processes shared; 10 minutes of CPU for
           seven attacks at 1 % and 3 seeds of head targets, 2 of tail ones; 7 for two at 1, 3 and 5 %, defended; 35 for
