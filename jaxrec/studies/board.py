@@ -117,6 +117,12 @@ class Setting(NamedTuple):
 
 row_norms = jax.jit(surfaces.row_scales)  # {table: mean row norm}, of arrays of the host too
 Defence = Callable[[Subject], Sequence[Setting] | str]  # the settings it tries, or why it does not apply
+Make = Callable[[Subject, float], Objective]  # (subject, radius) -> what is minimised
+
+
+def by_radius(make: Make, **options: Any) -> Defence:
+    """One setting for each radius of training's adversary."""
+    return lambda on: [Setting(f"epsilon {radius:g} relative", make(on, radius), **options) for radius in on.radii]
 
 
 class Row(NamedTuple):

@@ -14,22 +14,18 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec import losses, min_max, norms, objectives, surfaces, worst_of
+from jaxrec import min_max, norms, worst_of
 from jaxrec.attacks import fgsm, pgd
 from jaxrec.defences import (
     apr,
     certified_margin,
     contrastive,
     distillation,
-    dropout,
     edge_dropout,
     fast,
     free,
     mixed,
     multi_norm,
-    noise,
-    normalised,
-    penalties,
     periodic,
     reweighted,
     sam,
@@ -42,31 +38,24 @@ from jaxrec.defences import (
     vulnerability_aware,
     weight_perturbation,
 )
-from jaxrec.models import ensemble
-from jaxrec.studies.board import PLAIN, TEACHER, UNITS, Defence, Setting, Subject
+from jaxrec.studies import board, board_controls
+from jaxrec.studies.board import TEACHER, UNITS, Defence, Setting, Subject
 from jaxrec.types import Attack, Model, Objective, Params
 
-Make = Callable[[Subject, float], Objective]  # (subject, radius) -> what is minimised
 
-
-def by_radius(make: Make, **options: Any) -> Defence:
-    """One setting for each radius of training's adversary."""
-    return lambda on: [Setting(f"epsilon {radius:g} relative", make(on, radius), **options) for radius in on.radii]
-
-
-def carrying(make: Make, **options: Any) -> Defence:
-    """The same where the state carries a perturbation."""
-    return lambda on: by_radius(make, carried=min_max.nothing(on.surface), **options)(on)
+def carrying(make: board.Make, **options: Any) -> Defence:
+    """As `board.by_radius`, where the state carries a perturbation."""
+    return lambda on: board.by_radius(make, carried=min_max.nothing(on.surface), **options)(on)
 
 
 def against(attack: Callable[[Subject, float], Attack]) -> Defence:
     """APR against an attack."""
-    return by_radius(lambda on, radius: _apr(on, attack(on, radius)))
+    return board.by_radius(lambda on, radius: _apr(on, attack(on, radius)))
 
 
 def comparing(defence: ModuleType, attack: Callable[[float], Attack]) -> Defence:
     """Of lists before and after an attack: TRADES or virtual adversarial training."""
-    return by_radius(
+    return board.by_radius(
         lambda on, radius: defence.objective(
             clean=on.clean,
             model=on.model,
@@ -87,83 +76,6 @@ def of_clicks(make: Callable[[Model, float], Objective], words: str, values: Seq
         return [Setting(f"{words} {value:g}", make(on.model, value)) for value in values]
 
     return settings
-
-
-def plain(on: Subject) -> list[Setting]:
-    """No defence: the clean loss goes on."""
-    slower = optax.chain(on.optimizer, optax.scale(0.3))
-    return [Setting("clean loss", on.clean), Setting("clean loss, learning rate x .3", on.clean, optimizer=slower)]
-
-
-def grown(on: Subject) -> Sequence[Setting] | str:
-    """A control: plain tables scaled up, which is the same model."""
-    if on.bounds is None:
-        return "its scores are no products of its tables, so that growing them changes the lists"
-    grow = lambda params: {**params, "tables": jax.tree.map(lambda x: 10 * x, params["tables"])}
-    return [
-        each._replace(words=f"{each.words}, tables x 10", after=grow, trained_as=f"{PLAIN}, {each.words}")
-        for each in plain(on)
-    ]
-
-
-def random_rows(on: Subject, radius: float) -> Objective:
-    """A control: random rows where an adversary's would be."""
-    return noise.objective(clean=on.clean, surface=on.relative, epsilon=radius, adv_weight=on.adv_weight)
-
-
-def penalised(on: Subject) -> Sequence[Setting] | str:
-    """A control: L2."""
-    if on.model.sequence is not None:
-        return "it has no rows of users to weigh beside those of items"
-    return [Setting(f"L2 {l2:g}", penalties.objective(clean=on.clean, l2=l2)) for l2 in (0.001, 0.01)]
-
-
-def dropped(on: Subject) -> list[Setting]:
-    """A control: dropout on rows."""
-    under = lambda rate: dropout.objective(clean=on.clean, surface=on.surface, rate=rate)
-    return [Setting(f"rate {rate:g}", under(rate)) for rate in (0.1, 0.3)]
-
-
-def of_length_one(on: Subject) -> Sequence[Setting] | str:
-    """A control: scores that are cosines."""
-    if on.model.score_rows is None:
-        return "its scores depend on more than a user's and an item's row"
-    models = {t: normalised.wrap(on.model, temperature=t) for t in (0.1, 0.3)}
-    return [Setting(f"temperature {t:g}", on.clean_of(model), model=model) for t, model in models.items()]
-
-
-def smoothed_labels(on: Subject) -> list[Setting]:
-    """A control: label smoothing."""
-    return [Setting(f"smoothing {share:g}", on.smoothed(share)) for share in (0.1, 0.3)]
-
-
-def softmaxed(on: Subject) -> Sequence[Setting] | str:
-    """A control: a list's softmax, which distillation's student learns from a teacher, learnt from labels."""
-    if on.name == "MF":
-        make = functools.partial(objectives.among_batch, model=on.model)
-        return [Setting(f"of the batch's items, temperature {t:g}", make(loss=losses.softened(t))) for t in (1.0, 5.0)]
-    if on.name == "NeuMF":
-        return [Setting(f"of the negatives, temperature {t:g}", on.softened(t)) for t in (1.0, 5.0)]
-    return "its examples have one negative, of which the softmax is the pairwise loss"
-
-
-def averaged(on: Subject) -> list[Setting]:
-    """A control: the mean of several models' scores, attacked through all of them."""
-    (alone, _), names = plain(on), sorted(jax.eval_shape(on.model.init, jax.random.key(0))["tables"])
-    make = functools.partial(ensemble.model, num_users=on.train.num_users, num_items=on.train.num_items)
-
-    def of(num: int) -> Setting:
-        members = {str(number): on.model for number in range(num)}
-        return alone._replace(
-            words=f"z-scores of {num} models",
-            model=make(members=members),
-            surface=surfaces.tables(*(f"{member}/{name}" for member in members for name in names)),
-            num_members=num,
-            after=lambda *params: ensemble.joined(dict(zip(members, params, strict=True))),
-            trained_as=f"{PLAIN}, {alone.words}",
-        )
-
-    return [of(2), of(3)]
 
 
 def one_step(on: Subject, radius: float) -> Attack:
@@ -196,7 +108,7 @@ def by_user(on: Subject) -> Sequence[Setting] | str:
     """Vulnerability-aware training."""
     if on.model.sequence is not None:
         return "it has no rows of users to set a radius for"
-    return by_radius(
+    return board.by_radius(
         lambda on, radius: vulnerability_aware.objective(
             clean=on.clean, attack=one_step(on, radius), surface=on.relative, adv_weight=on.adv_weight
         )
@@ -330,23 +242,15 @@ def _epoch(on: Subject) -> int:
 
 
 ALL: dict[str, Defence] = {
-    PLAIN: plain,
-    "norms grown (control)": grown,
-    "noise (control)": by_radius(random_rows),
-    "L2 (control)": penalised,
-    "dropout (control)": dropped,
-    "normalised (control)": of_length_one,
-    "label smoothing (control)": smoothed_labels,
-    "softmax (control)": softmaxed,
-    "ensemble (control)": averaged,
+    **board_controls.ALL,
     "APR": against(one_step),
     "PGD-3 training": against(three_steps),
     "free": carrying(
         lambda on, radius: free.objective(clean=on.clean, surface=on.relative, epsilon=radius), num_replays=4
     ),
-    "fast": by_radius(lambda on, radius: fast.objective(clean=on.clean, surface=on.relative, epsilon=radius)),
+    "fast": board.by_radius(lambda on, radius: fast.objective(clean=on.clean, surface=on.relative, epsilon=radius)),
     "periodic PGD-3": carrying(every_other_epoch),
-    "multi-norm, average": by_radius(
+    "multi-norm, average": board.by_radius(
         lambda on, radius: multi_norm.objective(
             clean=on.clean, attacks=two_norms(on, radius), surface=on.relative, adv_weight=on.adv_weight
         )
@@ -357,12 +261,12 @@ ALL: dict[str, Defence] = {
         virtual_adversarial, lambda radius: virtual_adversarial.power_iteration(epsilon=radius)
     ),
     "vulnerability-aware": by_user,
-    "tail-aware": by_radius(sparing_the_tail, dense=True),
+    "tail-aware": board.by_radius(sparing_the_tail, dense=True),
     "SAM": sharpness_aware,
-    "AWP": by_radius(perturbed_weights),
+    "AWP": board.by_radius(perturbed_weights),
     "distillation": distilled,
-    "mixed": by_radius(in_place_of_some),
-    "scheduled": by_radius(ramp),
+    "mixed": board.by_radius(in_place_of_some),
+    "scheduled": board.by_radius(ramp),
     "certified margin": certified,
     "smoothing": smoothed,
     "truncated loss": of_clicks(
