@@ -15,7 +15,6 @@ Run:      python -m experiments.ml1m_full_table --reuse RUN_DIR      (of ml1m_nc
 import dataclasses
 import pathlib
 
-from experiments import ml1m_ncf_table
 from jaxrec import command, runtime
 
 
@@ -38,8 +37,13 @@ class Config:
     smoke: bool = False  # the whole path on 200 users, tiny models, one epoch
 
 
+SMOKE_USERS = 200
+SIZES = ("dimension", "mf_dimension", "mf_epochs", "epochs", "bpr_epochs", "autoencoder_epochs", "num_seeds")
+EXPECTED = {**dict.fromkeys((*SIZES, "pretrained_learning_rate"), command.POSITIVE), "seed": command.NON_NEGATIVE}
+
+
 def main(config: Config) -> None:
-    command.check(config, {**ml1m_ncf_table.EXPECTED, "autoencoder_epochs": command.POSITIVE})
+    command.check(config, EXPECTED)
     runtime.prepare()
     from jaxrec.studies import table_records
 
@@ -60,18 +64,24 @@ def main(config: Config) -> None:
 def parts(config: Config):
     """The data, the bench of full ranking, and the models."""
     from jaxrec import bench
-    from jaxrec.studies import study
+    from jaxrec.studies import collaborative, study
 
-    num_users = ml1m_ncf_table.SMOKE_USERS if config.smoke else None
+    num_users = SMOKE_USERS if config.smoke else None
     if config.data is None:
         data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=num_users)
     else:
         data = study.own_file(config.data, seed=config.seed, num_users=num_users)
-    on = bench.leave_one_out(data.split, cutoffs=(10, 50, 100))
-    same = {field.name: getattr(config, field.name) for field in dataclasses.fields(ml1m_ncf_table.Config)}
-    ncf = ml1m_ncf_table.Config(**same)
-    rows = [*ml1m_ncf_table.solved(ncf, data), hybrid(config, data), *ml1m_ncf_table.trained(ncf, data)]
-    return data, on, [*rows, *others(config, data), *of_features(config, data)]
+    on, train = bench.leave_one_out(data.split, cutoffs=(10, 50, 100)), data.split.train
+    factors = {name: getattr(config, name) for name in ("dimension", "bpr_epochs", "mf_dimension", "mf_epochs")}
+    rows = [
+        *collaborative.solved(train, dimension=config.dimension),
+        hybrid(config, data),
+        *collaborative.factorised(train, num_pairs=len(train) + len(data.split.valid), **factors),
+        *collaborative.neural(train, epochs=config.epochs, pretrained_learning_rate=config.pretrained_learning_rate),
+        *others(config, data),
+        *of_features(config, data),
+    ]
+    return data, on, rows
 
 
 def hybrid(config: Config, data):

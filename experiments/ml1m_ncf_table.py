@@ -64,144 +64,17 @@ def main(config: Config) -> None:
 def parts(config: Config):
     """The data, the bench of listed negatives, and the models."""
     from jaxrec import bench
-    from jaxrec.studies import study
+    from jaxrec.studies import collaborative, study
 
     data = study.movielens_1m(config.data_dir, seed=config.seed, num_users=SMOKE_USERS if config.smoke else None)
-    on = bench.leave_one_out(data.split, cutoffs=(10,), listed=True)
-    return data, on, [*solved(config, data), *trained(config, data)]
-
-
-def solved(config: Config, data):
-    """What is counted or solved; validation chooses among settings."""
-    from jaxrec.models import ease, ials, item_knn, popularity, pure_svd, user_knn
-    from jaxrec.studies import model_table
-
-    sizes = {"num_users": data.split.train.num_users, "num_items": data.split.train.num_items}
-
-    def row(name, words, options, seeds: int | None = 1):
-        return model_table.Row(name, next(iter(options.values())), words, seeds=seeds, options=options)
-
-    tf_idf = "tfidf"
-    return [
-        model_table.Row("popularity", popularity.model(**sizes), "counts", seeds=1),
-        row(
-            "user-kNN",
-            "asymmetric cosine, TF-IDF",
-            {
-                f"{k} neighbours, asymmetry {a:g}": user_knn.model(
-                    **sizes, num_neighbours=k, asymmetry=a, weighting=tf_idf
-                )
-                for k, a in ((100, 0.3), (200, 0.3), (100, 0.5))
-            },
-        ),
-        row(
-            "item-kNN",
-            "asymmetric cosine, TF-IDF",
-            {
-                f"{k} neighbours, asymmetry {a:g}": item_knn.model(
-                    **sizes, num_neighbours=k, asymmetry=a, weighting=tf_idf
-                )
-                for k, a in ((50, 0.4), (100, 0.4), (100, 0.5))
-            },
-        ),
-        row("EASE", "closed form", {f"L2 {l2}": ease.model(**sizes, l2=l2) for l2 in (600, 900, 1200)}),
-        row(
-            "PureSVD",
-            "truncated SVD",
-            {
-                f"rank {d}": pure_svd.model(**sizes, dimension=d)
-                for d in (16, 32, 48)
-                if d <= config.dimension or d == 16
-            },
-        ),
-        row(
-            "iALS",
-            f"d {config.dimension}, 12 epochs",
-            {
-                f"L2 {l2:g}, weight {w:g}": ials.model(**sizes, dimension=config.dimension, l2=l2, unobserved_weight=w)
-                for l2, w in ((0.007, 0.3), (0.003, 0.3), (0.007, 0.1))
-            },
-            seeds=None,
-        ),
+    on, train = bench.leave_one_out(data.split, cutoffs=(10,), listed=True), data.split.train
+    factors = {name: getattr(config, name) for name in ("dimension", "bpr_epochs", "mf_dimension", "mf_epochs")}
+    rows = [
+        *collaborative.solved(train, dimension=config.dimension),
+        *collaborative.factorised(train, num_pairs=len(train) + len(data.split.valid), **factors),
+        *collaborative.neural(train, epochs=config.epochs, pretrained_learning_rate=config.pretrained_learning_rate),
     ]
-
-
-def trained(config: Config, data):
-    """What is trained by steps."""
-    import functools
-
-    import optax
-
-    from jaxrec import losses, objectives, sampling
-    from jaxrec.models import biased_mf, gmf, mf, mlp, neumf
-    from jaxrec.studies import model_table
-
-    train = data.split.train
-    sizes = {"num_users": train.num_users, "num_items": train.num_items}
-    draw = {num: functools.partial(sampling.negatives, num=num) for num in (4, 8)}  # one each, compiled once
-
-    bpr = mf.model(**sizes, dimension=config.dimension)
-    by_bpr = model_table.by_steps(
-        bpr,
-        objectives.pairwise(model=bpr),
-        optax.adagrad(0.05, initial_accumulator_value=0.1),
-        num_epochs=config.bpr_epochs,
-        batch_size=512,
-    )
-    logistic = biased_mf.model(**sizes, dimension=config.mf_dimension, init_scale=0.1)
-    num_steps = config.mf_epochs * -(-(len(train) + len(data.split.valid)) // 128)
-    by_logistic = model_table.by_direct_steps(
-        logistic,
-        lambda model: objectives.listwise(model=model, loss=losses.bce, l2=0.005),
-        optax.sgd(optax.linear_schedule(0.02, 0.002, num_steps)),
-        num_epochs=config.mf_epochs,
-        batch_size=128,
-        draw=draw[8],
-    )
-
-    def pointwise(model, optimizer, **parts):
-        return model_table.by_steps(
-            model,
-            objectives.listwise(model=model, loss=losses.bce),
-            optimizer,
-            num_epochs=config.epochs,
-            batch_size=512,
-            validate_every=4,
-            draw=draw[4],
-            **parts,
-        )
-
-    words = "BCE, 4 negatives, d 16, Adam .001, batch 512"
-    gmf_row, mlp_row, neumf_row = (
-        model_table.Row(name, model := made.model(**sizes, dimension=16), words, pointwise(model, optax.adam(1e-3)))
-        for name, made in {"GMF": gmf, "MLP": mlp, "NeuMF": neumf}.items()
-    )
-    went_on = pointwise(
-        neumf_row.model,
-        optax.sgd(config.pretrained_learning_rate),
-        parts=(gmf_row, mlp_row),
-        start=neumf.pretrained,
-        first_epoch=config.epochs,
-    )
-    return [
-        model_table.Row("MF, BPR", bpr, f"d {config.dimension}, Adagrad .05, batch 512", by_bpr),
-        model_table.Row(
-            "MF, logistic",
-            logistic,
-            f"d {config.mf_dimension}, biases, 8 negatives, SGD .02 falling to .002, L2 .005, batch 128",
-            by_logistic,
-            epochs="fixed",
-        ),
-        gmf_row,
-        mlp_row,
-        neumf_row,
-        model_table.Row(
-            "NeuMF, pretrained",
-            neumf_row.model,
-            f"GMF and MLP, then SGD {config.pretrained_learning_rate:g} on sums of 512 examples",
-            went_on,
-        ),
-    ]
+    return data, on, rows
 
 
 if __name__ == "__main__":
