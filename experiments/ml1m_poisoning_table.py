@@ -11,7 +11,9 @@ measured. The default leaves out what is slow on two cores; the whole of it, fiv
 Expected: head targets' HR@50 in points (2 seeds), 1 / 5 %: exact EASE +3.8 / +22.8 on item-kNN, +2.1 / +3.6 on EASE,
           +2.0 / +2.8 on iALS; bandwagon -.3 / -3.6, +.9 / +4.9, +.6 / +1.0; tail targets move by less than one point,
           but for exact EASE on item-kNN at 5 % (+3.8). AUC of PCA on exact EASE .16 / .00 (docs/poisoning.md; 1324d32).
-Cost:     some 30 minutes of CPU for four attacks, two aims, both budgets, three victims and 2 seeds, undefended.
+          MF-BPR (3 seeds): exact EASE +1.7 / +3.7, bandwagon +1.2 / +3.2, average +1.3 / +4.5 (052ff60).
+Cost:     some 30 minutes of CPU for four attacks, two aims, both budgets, three victims and 2 seeds, undefended; 10 for
+          three attacks and 3 seeds of head targets on MF-BPR.
 Run:      python -m experiments.ml1m_poisoning_table
 """
 
