@@ -3,7 +3,7 @@
 import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,6 @@ def draw(path: pathlib.Path, panels: Mapping[str, Sequence[Point]], *, x: str, y
             edgecolors="black",
             linewidths=np.where(kept, 1.8, 0.4),
         )
-        for place, names in _by_place(points).items():
-            axis.annotate(", ".join(names), place, xytext=(5, 4), textcoords="offset points", fontsize=7)
         axis.locator_params(axis="x", nbins=6)
         axis.margins(x=0.2)
         axis.set_title(name, fontsize=10)
@@ -55,6 +53,9 @@ def draw(path: pathlib.Path, panels: Mapping[str, Sequence[Point]], *, x: str, y
         figure.colorbar(shown, ax=axis, label="share of the long tail in the lists")
     words = f"{title}; thick edge: no other is better in all three"
     figure.suptitle(textwrap.fill(words, 75 * len(panels)), fontsize=10)
+    figure.canvas.draw()  # what is where is known from here on
+    for axis, points in zip(axes[0], panels.values(), strict=True):
+        _label(axis, _by_place(points))
     canvas.save(path, figure)
 
 
@@ -64,3 +65,25 @@ def _by_place(points: Sequence[Point]) -> dict[tuple[float, float], list[str]]:
     for point in points:
         names.setdefault((round(point.robustness, 4), round(point.accuracy, 4)), []).append(point.name)
     return names
+
+
+def _label(axis: Any, names: Mapping[tuple[float, float], Sequence[str]]) -> None:
+    """Writes names beside points, from the top: each in the nearest place where it covers no point and no other name,
+    with a line to its point where that is not beside it."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in map(axis.transData.transform, names)]  # left, low, right, top
+    ways = [(side, up) for up in (1, -1) for side in (1, -1)]
+    offsets = [(side * (5 + 4 * far), up * (5 + 9 * far) - 3) for far in range(10) for side, up in ways]  # points
+    for place in sorted(names, key=lambda place: -place[1]):
+        note = axis.annotate(", ".join(names[place]), place, (0, 0), textcoords="offset points", fontsize=7)
+        note.set_in_layout(False)
+        for offset in offsets:
+            note.set(position=offset, ha="left" if offset[0] > 0 else "right")
+            left, low, right, top = note.get_window_extent().extents
+            free = all(right < box[0] or box[2] < left or top < box[1] or box[3] < low for box in taken)
+            if free and axis.bbox.x0 < left and right < axis.bbox.x1:
+                break
+        taken.append((left, low, right, top))
+        if abs(offset[0]) > 5:
+            axis.annotate(
+                "", place, offset, textcoords="offset points", arrowprops={"arrowstyle": "-", "linewidth": 0.4}
+            )
