@@ -8,9 +8,9 @@ of the mean row norms of the clean tables, the same list for all models.
 
 Expected: first 1,000 users in order of time, NDCG@10 clean / under the strongest attack at .2. Three seeds: MF plain
           .0416 / .0133, APR .0414 / .0212, distillation .0451 / .0331 (commit ecdb0d8); LightGCN .0426 / .0154, APR
-          .0438 / .0154 (19bf97b). One seed: NeuMF .0304 / .0000, APR .0433 / .0183; SASRec .0767 / .0037, mixed .0849 /
-          .0129 (ebd5583, an earlier board). One XLA thread of an AMD EPYC (docs/defence_board.md). All users: not
-          measured.
+          .0438 / .0154 (19bf97b). One seed: NeuMF .0306 / .0000, APR .0446 / .0080 (052ff60); SASRec .0767 / .0037,
+          mixed .0849 / .0129 (ebd5583, an earlier board). One XLA thread of an AMD EPYC (docs/defence_board.md). All
+          users: not measured.
 Cost:     half a minute of one core a row of MF on 1,000 users, one of LightGCN, 2 to 3 of NeuMF, 4 to 10 of SASRec;
           smoothing 5 minutes of NeuMF, some 25 of SASRec. The board's column of costs is wall time of training over
           the plain row's, so leave the machine alone.
