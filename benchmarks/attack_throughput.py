@@ -96,7 +96,7 @@ class Bench(NamedTuple):
 def main(config: Config) -> None:
     sizes = ("users", "items", "pairs", "dimension", "batch_sizes", "batch_size", "row_batch_sizes", "table_rows")
     counts = ("num_batches", "num_epsilons", "piece_size", "num_steps", "num_steps_all", "threads", "repeats")
-    positive = dict.fromkeys((*sizes, *counts, "repeats_all"), command.POSITIVE)
+    positive: dict[str, command.Expected] = dict.fromkeys((*sizes, *counts, "repeats_all"), command.POSITIVE)
     command.check(config, positive, may_be_empty=("batch_sizes",))  # the batch of all pairs comes besides
     command.check(config, {"num_queries": command.between(3, 1e9)})
     runtime.prepare()
