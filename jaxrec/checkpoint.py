@@ -18,7 +18,7 @@ import math
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax
@@ -249,11 +249,9 @@ def newest(directory: str | pathlib.Path) -> Any:
     return None if found is None else found[1]["meta"]
 
 
-def _good(
-    directory: pathlib.Path, read: Callable[[pathlib.Path], _T], steps: Sequence[int] | None = None
-) -> Iterator[tuple[int, _T]]:
-    """(step, what `read` finds) of the good ones of `steps`, or of all, newest first; bad ones are named on stderr."""
-    for step in sorted(checkpoint_step.numbers(directory), reverse=True) if steps is None else steps:
+def _good(directory: pathlib.Path, read: Callable[[pathlib.Path], _T]) -> Iterator[tuple[int, _T]]:
+    """(step, what `read` finds) of the good ones, newest first; bad ones are named on stderr."""
+    for step in sorted(checkpoint_step.numbers(directory), reverse=True):
         try:
             found = read(directory / str(step))
         except checkpoint_step.Bad as error:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import io
+import re
 
 import jax
 import jax.numpy as jnp
@@ -214,6 +215,15 @@ def test_every_row_pays_the_l2_of_its_model_once(monkeypatch):
     for each, alone in zip(minimised, (SUBJECT.clean, SUBJECT.clean, robust(SUBJECT)), strict=True):
         with_l2, without = (of(params, batch, jax.random.key(1), lambda tree: tree)[0] for of in (each, alone))
         assert with_l2 - without == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_words_of_a_training_say_the_l2_that_its_rows_pay():
+    stated = {}
+    for subject in experiment.subjects(experiment.Config(), SPLIT.train):
+        words = re.search(r"L2 (\.\d+)", subject.training)
+        stated[subject.name] = float(words[1]) if words else 0
+        assert subject.l2 == stated[subject.name]
+    assert stated["LightGCN"] == 1e-4, "as published"
 
 
 def test_records_are_complete_and_the_page_and_the_csv_are_made_of_them(finished, tmp_path):

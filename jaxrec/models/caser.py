@@ -51,15 +51,8 @@ def model(
     Raises:
         ValueError: If a size is below 1, `dropout` is not in [0, 1) or `init_scale` is negative or not finite.
     """
-    checks.counts(
-        num_users=num_users,
-        num_items=num_items,
-        dimension=dimension,
-        window=window,
-        num_horizontal=num_horizontal,
-        num_vertical=num_vertical,
-        max_length=max_length,
-    )
+    checks.counts(num_users=num_users, num_items=num_items, dimension=dimension, max_length=max_length)
+    checks.counts(window=window, num_horizontal=num_horizontal, num_vertical=num_vertical)
     checks.rates(dropout=dropout)
     checks.non_negative(init_scale=init_scale)
 
